@@ -1,0 +1,238 @@
+"""Latency of dense against pruned, measured so that the ratio can be trusted.
+
+The two runners take turns in short blocks, so that both see the same machine: its clock, its
+neighbours, its temperature. Percentiles are over single calls, nothing left out; the speedup is the
+median over pairs of neighbouring blocks, with a bootstrap interval over those pairs. A call is timed
+from inputs in host memory to outputs in host memory, on a monotonic clock.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import bootstrap
+
+from exporters.inputs import synthetic_inputs
+from exporters.machine import MachineRecord
+from exporters.runners.base import Feeds, Runner
+from exporters.spec import ModelSpec, Shape
+
+BOOTSTRAP_RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """How long to measure.
+
+    Attributes:
+        warmup_s: both runners are warmed up for this long before anything counts.
+        seconds: each runner is timed for at least this long at each shape.
+        min_blocks: pairs of blocks to time at least.
+        block_s: about how long one block of one runner lasts.
+
+    """
+
+    warmup_s: float = 0.2
+    seconds: float = 3.0
+    min_blocks: int = 15
+    block_s: float = 0.1
+
+
+class LatencyStats(BaseModel):
+    """The distribution of one runner's calls at one shape."""
+
+    model_config = ConfigDict(frozen=True)
+
+    calls: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    sequences_per_s: float
+    samples_ms: tuple[float, ...]
+    """Every call, in the order in which it was made."""
+
+
+class ShapeLatency(BaseModel):
+    """Dense and pruned at one shape."""
+
+    model_config = ConfigDict(frozen=True)
+
+    shape: str
+    dense: LatencyStats
+    pruned: LatencyStats
+    speedup: float
+    """Median over block pairs of dense time over pruned time."""
+    speedup_low: float
+    speedup_high: float
+    """The ends of the 95 % bootstrap interval."""
+
+
+class Measured(BaseModel):
+    """What was measured, and on what."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dense_bytes: int
+    pruned_bytes: int
+    """The sizes of the two models' files."""
+    threads: int
+    machine: MachineRecord
+
+
+class LatencyReport(BaseModel):
+    """All shapes, and what they were measured on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["kprune-latency"] = "kprune-latency"
+    version: Literal[1] = 1
+    runtime: str
+    method: str
+    subject: Measured
+    shapes: tuple[ShapeLatency, ...]
+
+    @property
+    def smallest_speedup(self) -> ShapeLatency:
+        """The shape that gained least."""
+        return min(self.shapes, key=lambda shape: shape.speedup)
+
+
+def measure_latency(
+    dense: Runner,
+    pruned: Runner,
+    spec: ModelSpec,
+    shapes: Sequence[Shape],
+    subject: Measured,
+    settings: TimingSettings | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> LatencyReport:
+    """Time two runners against each other at every shape.
+
+    Args:
+        dense: what the speedup is relative to.
+        pruned: what is measured.
+        spec: the inputs to make.
+        shapes: the shapes to time.
+        subject: the models' sizes, the threads and the machine, for the record.
+        settings: how long to measure.
+        progress: told how far the measurement is.
+
+    """
+    settings = settings or TimingSettings()
+    results = []
+    for number, shape in enumerate(shapes):
+        feeds = synthetic_inputs(spec, shape)
+
+        def report(share: float, number: int = number) -> None:
+            progress((number + share) / len(shapes))
+
+        results.append(_measure_shape(dense, pruned, feeds, shape, settings, report))
+    return LatencyReport(
+        runtime=pruned.name,
+        method=(
+            f"blocks of about {settings.block_s * 1000:.0f} ms, dense and pruned in turn, one process, a shared thread "
+            f"pool, {settings.warmup_s * 1000:.0f} ms warm-up; host memory to host memory"
+        ),
+        subject=subject,
+        shapes=tuple(results),
+    )
+
+
+def _measure_shape(
+    dense: Runner,
+    pruned: Runner,
+    feeds: Feeds,
+    shape: Shape,
+    settings: TimingSettings,
+    progress: Callable[[float], None],
+) -> ShapeLatency:
+    runners = (dense, pruned)
+    for runner in runners:
+        runner.check(feeds)
+    calls = [_calls_a_block(runner, feeds, settings) for runner in runners]
+    samples: tuple[list[float], list[float]] = ([], [])
+    ratios: list[float] = []
+    spent = [0.0, 0.0]
+    while min(spent) < settings.seconds or len(ratios) < settings.min_blocks:
+        block = [0.0, 0.0]
+        first = len(ratios) % 2  # who goes first alternates too
+        for side in (first, 1 - first):
+            times = [_time(runners[side], feeds) for _ in range(calls[side])]
+            samples[side].extend(times)
+            spent[side] += sum(times)
+            block[side] = float(np.median(times))
+        ratios.append(block[0] / block[1])
+        progress(min(1.0, min(spent) / settings.seconds, len(ratios) / settings.min_blocks))
+    low, high = speedup_interval(np.asarray(ratios))
+    return ShapeLatency(
+        shape=str(shape),
+        dense=latency_stats(samples[0], shape.batch),
+        pruned=latency_stats(samples[1], shape.batch),
+        speedup=float(np.median(ratios)),
+        speedup_low=low,
+        speedup_high=high,
+    )
+
+
+def _calls_a_block(runner: Runner, feeds: Feeds, settings: TimingSettings) -> int:
+    """Warm a runner up and return how many of its calls fill a block."""
+    end = time.perf_counter() + settings.warmup_s
+    times = [_time(runner, feeds)]
+    while time.perf_counter() < end:
+        times.append(_time(runner, feeds))
+    return max(1, round(settings.block_s / min(times)))
+
+
+def _time(runner: Runner, feeds: Feeds) -> float:
+    start = time.perf_counter()
+    runner.run(feeds)
+    return time.perf_counter() - start
+
+
+def latency_stats(seconds: Sequence[float], batch: int) -> LatencyStats:
+    """Summarise calls: percentiles by linear interpolation, throughput from the mean.
+
+    Args:
+        seconds: how long each call took.
+        batch: sequences in a call.
+
+    """
+    milliseconds = np.asarray(seconds) * 1000
+    p50, p90, p95, p99 = (float(x) for x in np.percentile(milliseconds, (50, 90, 95, 99)))
+    mean = float(milliseconds.mean())
+    return LatencyStats(
+        calls=len(milliseconds),
+        mean_ms=mean,
+        p50_ms=p50,
+        p90_ms=p90,
+        p95_ms=p95,
+        p99_ms=p99,
+        sequences_per_s=1000 * batch / mean,
+        samples_ms=tuple(round(float(x), 4) for x in milliseconds),
+    )
+
+
+def speedup_interval(ratios: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % percentile-bootstrap interval of the median of paired ratios.
+
+    https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.bootstrap.html
+    """
+    if len(np.unique(ratios)) == 1:
+        return float(ratios[0]), float(ratios[0])
+    result = bootstrap(
+        (ratios,),
+        np.median,
+        n_resamples=BOOTSTRAP_RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    interval = result.confidence_interval
+    return float(interval.low), float(interval.high)

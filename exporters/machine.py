@@ -1,0 +1,75 @@
+"""What a measurement was made on."""
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+PACKAGES = (
+    "kprune-export",
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "onnxruntime-gpu",
+    "numpy",
+    "tensorrt",
+)
+
+
+class MachineRecord(BaseModel):
+    """Processor, memory and software of a machine, and how busy it was."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cpu_model: str
+    cpus: int
+    """Logical processors that the process may use."""
+    memory_gib: float
+    governor: str | None
+    """The CPU frequency governor, where the system tells."""
+    load_1min: float
+    """The load average when the record was made."""
+    system: str
+    python: str
+    versions: dict[str, str]
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages that results depend on; those not installed are left out."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_machine() -> MachineRecord:
+    """Describe the machine that this process runs on."""
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return MachineRecord(
+        cpu_model=cpu_model(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        governor=governor.read_text(encoding="ascii").strip() if governor.is_file() else None,
+        load_1min=round(os.getloadavg()[0], 2),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        versions=installed_versions(),
+    )
+
+
+def cpu_model() -> str:
+    """Return the processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8"), re.MULTILINE)
+        if match:
+            return match[1].strip()
+    return platform.processor() or platform.machine()

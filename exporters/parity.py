@@ -1,0 +1,166 @@
+"""Parity: an artefact gives what the model it was made from gives, on every shape and padding pattern.
+
+Names are compared first, then shapes, then values. All failures are collected before anything is
+raised, and the first norm of the network that differs is named, so that one run tells the whole story.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from exporters.errors import ParityError
+from exporters.inputs import Padding, synthetic_inputs
+from exporters.runners.base import Array, Feeds, Runner
+from exporters.spec import ModelSpec, Shape
+
+PARITY_SHAPES = (Shape(1, 1), Shape(3, 17), Shape(8, 128))
+"""Odd shapes that a wrongly specialised axis cannot survive; the longest sequence is added to them."""
+
+
+class Tolerance(BaseModel):
+    """How far a value may be off: ``absolute + relative·(the largest reference value of the case)``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    absolute: float
+    relative: float
+
+    def bound(self, reference: Array) -> float:
+        """Return the largest difference that is accepted beside these reference values."""
+        return self.absolute + self.relative * float(np.abs(reference).max(initial=0.0))
+
+
+FLOAT32_TOLERANCE = Tolerance(absolute=1e-5, relative=1e-4)
+"""For fp32 against fp32: both round each of some hundred chained operations to 2⁻²⁴, in another order.
+
+Differences of 1e-6 to 1e-5 of the output's size are what that gives; ten times as much is accepted.
+"""
+
+
+class ParityCase(BaseModel):
+    """One input and what came of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    shape: str
+    padding: str
+    max_abs_error: float | None
+    tolerance: float | None
+    problem: str | None
+    """What is wrong, in words; None where the outputs agree."""
+
+    @property
+    def severity(self) -> float:
+        """The error as a multiple of the tolerance; infinite where values could not be compared."""
+        if self.max_abs_error is None or self.tolerance is None or not np.isfinite(self.max_abs_error):
+            return float("inf")
+        return self.max_abs_error / self.tolerance
+
+
+class ParityReport(BaseModel):
+    """The outcome of comparing one artefact with its reference."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["kprune-parity"] = "kprune-parity"
+    version: Literal[1] = 1
+    reference: str
+    candidate: str
+    tolerance: Tolerance
+    cases: tuple[ParityCase, ...]
+    first_difference: str | None = None
+    """The lowest norm of the network whose output differs, where values failed and it was found."""
+
+    @property
+    def worst(self) -> ParityCase:
+        """The case with the largest error for its tolerance."""
+        return max(self.cases, key=lambda case: case.severity)
+
+    @property
+    def failures(self) -> tuple[ParityCase, ...]:
+        """The cases that do not agree."""
+        return tuple(case for case in self.cases if case.problem)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all cases agree."""
+        return not self.failures
+
+    def raise_if_failed(self) -> None:
+        """Raise if any case failed.
+
+        Raises:
+            ParityError: names the number of failures, the worst case, and where the difference begins.
+
+        """
+        if self.passed:
+            return
+        begins = f"; the difference begins at {self.first_difference}" if self.first_difference else ""
+        raise ParityError(
+            f"{self.candidate} differs from {self.reference} in {len(self.failures)} of {len(self.cases)} cases, most "
+            f"at {self.worst.shape} with {self.worst.padding}: {self.worst.problem}{begins}."
+        )
+
+
+def check_parity(
+    reference: Runner,
+    candidate: Runner,
+    spec: ModelSpec,
+    shapes: Sequence[Shape] = PARITY_SHAPES,
+    tolerance: Tolerance = FLOAT32_TOLERANCE,
+    locate: Callable[[Feeds], str | None] = lambda _: None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> ParityReport:
+    """Compare two runners on all shapes and padding patterns; the model's longest sequence is added.
+
+    Args:
+        reference: what is right.
+        candidate: what is checked.
+        spec: the inputs to make.
+        shapes: the shapes to run.
+        tolerance: how far a value may be off.
+        locate: given the worst failing input, says where in the network the difference begins.
+        progress: told how far the comparison is.
+
+    """
+    wanted = dict.fromkeys((*shapes, Shape(1, spec.max_positions)))
+    cases = [(shape, padding) for shape in wanted for padding in Padding]
+    results = []
+    for done, (shape, padding) in enumerate(cases, start=1):
+        feeds = synthetic_inputs(spec, shape, padding)
+        results.append(_compare(reference.run(feeds), candidate.run(feeds), shape, padding, tolerance))
+        progress(done / len(cases))
+    report = ParityReport(reference=reference.name, candidate=candidate.name, tolerance=tolerance, cases=tuple(results))
+    if report.passed:
+        return report
+    shape, padding = cases[results.index(report.worst)]
+    return report.model_copy(update={"first_difference": locate(synthetic_inputs(spec, shape, padding))})
+
+
+def _compare(
+    expected: dict[str, Array], actual: dict[str, Array], shape: Shape, padding: Padding, tolerance: Tolerance
+) -> ParityCase:
+    problems: list[str] = []
+    error = bound = None
+    if list(expected) != list(actual):
+        problems.append(f"its outputs are {', '.join(actual)}, not {', '.join(expected)}")
+    for name in [name for name in expected if name in actual]:
+        right, given = expected[name], actual[name]
+        if right.shape != given.shape:
+            problems.append(f"{name} has the shape {given.shape}, not {right.shape}")
+            continue
+        off = float(np.abs(given.astype(np.float64) - right.astype(np.float64)).max(initial=0.0))
+        limit = tolerance.bound(right)
+        if error is None or bound is None or not off / limit <= error / bound:
+            error, bound = off, limit
+        if not off <= limit:
+            problems.append(f"{name} is off by {off:.2e}, more than the {limit:.2e} that is accepted")
+    return ParityCase(
+        shape=str(shape),
+        padding=str(padding),
+        max_abs_error=error if error is None or np.isfinite(error) else None,
+        tolerance=bound,
+        problem="; ".join(problems) or None,
+    )

@@ -1,0 +1,44 @@
+"""Running a torch module."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from exporters.runners.base import Array, Feeds, Runner
+from exporters.spec import BATCH, SEQUENCE, ModelSpec, TensorSpec
+
+
+class TorchRunner(Runner):
+    """A torch module on the CPU; the reference that artefacts are compared with.
+
+    Args:
+        module: maps int64 tensors (batch, sequence), given by name, to one tensor (batch, outputs).
+        spec: its inputs and its output.
+
+    """
+
+    name = "torch"
+
+    def __init__(self, module: Callable[..., Tensor], spec: ModelSpec) -> None:
+        self._module = module
+        self._spec = spec
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that the spec names, int64."""
+        return tuple(TensorSpec(name, "int64", (BATCH, SEQUENCE)) for name in self._spec.inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The output that the spec names; its width is whatever the module gives."""
+        return (TensorSpec(self._spec.output, "float32", (BATCH, "outputs")),)
+
+    def close(self) -> None:
+        """Do nothing: the module belongs to the caller."""
+
+    @torch.no_grad()
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        inputs = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
+        return {self._spec.output: self._module(**inputs).numpy()}

@@ -1,0 +1,84 @@
+"""What an exported model looks like from outside: its tensors, its limits, and what it must contain."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from exporters.errors import ShapeError
+
+BATCH, SEQUENCE = "batch", "sequence"
+"""The names of the two dynamic axes."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A named input or output: its numpy dtype, and its shape with names for dynamic axes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """An encoder as exporters see it.
+
+    Attributes:
+        inputs: the names of its int64 (batch, sequence) inputs, in order.
+        output: the name of its float output, (batch, outputs).
+        max_positions: the longest sequence in tokens that it can read.
+        vocabulary: token ids are below this.
+        token_types: token type ids are below this.
+        pad_token_id: the id that padding has.
+        attention_layers: how many layers attend; the graph must have one Attention node for each.
+        metadata: what the graph's metadata says.
+
+    """
+
+    inputs: tuple[str, ...]
+    output: str
+    max_positions: int
+    vocabulary: int
+    token_types: int
+    pad_token_id: int
+    attention_layers: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, order=True)
+class Shape:
+    """A batch size and a sequence length in tokens, written ``8x128``."""
+
+    batch: int
+    sequence: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a shape from ``BATCHxTOKENS``.
+
+        Raises:
+            ShapeError: the text is not two positive numbers with an x between them.
+
+        """
+        match = re.fullmatch(r"\s*([1-9]\d*)\s*[x×]\s*([1-9]\d*)\s*", text)
+        if match is None:
+            raise ShapeError(f"{text!r} is not a shape: write the batch size and the tokens, as in 8x128.")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.batch}x{self.sequence}"
+
+
+def check_shapes(shapes: tuple[Shape, ...], max_positions: int) -> None:
+    """Refuse a shape with more tokens than the model has positions.
+
+    Raises:
+        ShapeError: one has; the message names it and the limit.
+
+    """
+    for shape in shapes:
+        if shape.sequence > max_positions:
+            raise ShapeError(
+                f"The shape {shape} has {shape.sequence} tokens, but the model reads at most {max_positions}."
+            )

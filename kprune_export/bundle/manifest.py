@@ -1,0 +1,131 @@
+"""The manifest: what a bundle holds, what it was made from, and whether it may be used."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kprune_export.bundle.layout import MANIFEST
+from kprune_export.errors import BundleError
+from kprune_export.gates import GateResult
+from pruning.checkpoint.source import file_sha256
+from pruning.plan import first_problem
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Record):
+    """One file: its path in the bundle with forward slashes, and the hash and size of its bytes.
+
+    Attributes:
+        reproducible: whether the same inputs on the same versions give the same bytes; false for
+            measured times and what shows them.
+
+    """
+
+    path: str
+    sha256: str
+    size_bytes: int
+    reproducible: bool
+
+
+class StageRecord(_Record):
+    """One stage that a bundle's files came from: the key of all that decided it, and its outputs."""
+
+    name: str
+    key: str
+    reproducible: bool
+    outputs: tuple[str, ...]
+
+
+class SourceRecord(_Record):
+    """The dense or pruned checkpoint that a run started from."""
+
+    model: str
+    weights_sha256: str
+    config_sha256: str
+    tokenizer_sha256: str
+
+
+class TextsRecord(_Record):
+    """The texts that a run read."""
+
+    source: str
+    texts: int
+    sha256: str
+
+
+class Manifest(_Record):
+    """A bundle's manifest; it is written last, so a folder without one is not a finished bundle."""
+
+    format: Literal["kprune-bundle"] = "kprune-bundle"
+    version: Literal[1] = 1
+    command: str
+    verdict: Literal["passed", "failed"]
+    gates: tuple[GateResult, ...]
+    task: str
+    labels: tuple[str, ...]
+    plan_sha256: str | None
+    flops_reduction: float | None
+    source: SourceRecord
+    calibration: TextsRecord | None
+    held_out: TextsRecord | None
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    stages: tuple[StageRecord, ...]
+    files: tuple[FileRecord, ...]
+
+    @classmethod
+    def read(cls, bundle: Path) -> Self:
+        """Read a bundle's manifest.
+
+        Raises:
+            BundleError: there is none, or it is not valid.
+
+        """
+        path = bundle / MANIFEST
+        if not path.is_file():
+            raise BundleError(f"{bundle} is not a finished bundle: it has no {MANIFEST}.")
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise BundleError(f"{path} is not a valid manifest: {first_problem(error)}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path} cannot be read: {error}.") from error
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON text with sorted keys."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def reproducible_hashes(self) -> dict[str, str]:
+        """Return the hashes that a rerun with the same inputs and versions has to give again, by path."""
+        return {file.path: file.sha256 for file in self.files if file.reproducible}
+
+
+def record_files(root: Path, outputs: Iterable[str], reproducible: bool) -> list[FileRecord]:
+    """Hash the files that a stage wrote: each output is a file, or a folder of files.
+
+    Raises:
+        BundleError: an output is missing.
+
+    """
+    records = []
+    for output in outputs:
+        path = root / output
+        if not path.exists():
+            raise BundleError(f"{path} is missing.")
+        files = [path] if path.is_file() else sorted(x for x in path.rglob("*") if x.is_file())
+        records += [
+            FileRecord(
+                path=file.relative_to(root).as_posix(),
+                sha256=file_sha256(file),
+                size_bytes=file.stat().st_size,
+                reproducible=reproducible,
+            )
+            for file in files
+        ]
+    return records

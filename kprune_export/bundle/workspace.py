@@ -1,0 +1,243 @@
+"""Building a bundle beside the one that is there, and putting it in its place.
+
+All work happens in a hidden folder inside the output folder, on the same disk. A finished stage's files
+and its record stay there until the whole bundle is published by renames, the manifest last, so that a
+run that is killed loses at most the stage it was in, and whoever reads the output folder sees a
+manifest only where everything that it lists is there.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+import filelock
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kprune_export.bundle.layout import MANIFEST, WORK, foreign_entries
+from kprune_export.bundle.manifest import FileRecord, Manifest, StageRecord, record_files
+from kprune_export.errors import BundleError, ExitCode, OutputFolderError, exit_code_of
+from pruning.checkpoint.source import file_sha256
+
+
+class FinishedStage(BaseModel):
+    """What is recorded of a finished stage while the bundle is being built."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: StageRecord
+    files: tuple[FileRecord, ...]
+
+
+def check_output(output: Path) -> None:
+    """Refuse an output folder that holds anything but a bundle, before anything is written to it.
+
+    Raises:
+        OutputFolderError: it is a file, holds something else, or cannot be made.
+
+    """
+    if output.is_symlink() and not output.exists():
+        raise OutputFolderError(f"{output} is a symbolic link that leads nowhere.")
+    if output.exists() and not output.is_dir():
+        raise OutputFolderError(f"{output} is a file, but the output must be a folder.")
+    if output.is_dir():
+        foreign = foreign_entries(output)
+        if foreign:
+            raise OutputFolderError(
+                f"{output} holds {foreign[0]!r}, which is not part of a bundle: choose an empty or a new folder."
+            )
+
+
+class Workspace:
+    """The locked output folder of one run. Open it with `Workspace.open`."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self._work = output / WORK
+        self._stages = self._work / "stages"
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, output: Path) -> Iterator[Self]:
+        """Make and lock an output folder for one run.
+
+        When the run fails on bad input, what it made is removed again, the folder included. When it
+        fails otherwise, or is interrupted, finished stages stay for the next run.
+
+        Raises:
+            OutputFolderError: it holds something else, or another run is writing to it.
+
+        """
+        check_output(output)
+        made = next((p for p in reversed((output, *output.parents)) if not p.exists()), None)
+        had_work = (output / WORK).exists()
+        workspace = cls(output)
+        workspace._stages.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(output / WORK / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise OutputFolderError(
+                f"Another run is writing to {output}: wait for it, or choose another folder."
+            ) from None
+        try:
+            yield workspace
+        except BaseException as error:
+            workspace._drop_unfinished()
+            if not had_work and isinstance(error, Exception) and _leaves_nothing(error):
+                shutil.rmtree(workspace._work, ignore_errors=True)
+                if made is not None:
+                    _remove_empty(output, made)
+            raise
+        finally:
+            lock.release()
+
+    def scratch(self, stage: str) -> Path:
+        """Return a folder in which a stage may keep unfinished work across runs."""
+        folder = self._work / "scratch" / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def begin(self, stage: str) -> Path:
+        """Return an empty folder for a stage to write its outputs into."""
+        folder = self._partial(stage)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def finish(self, stage: StageRecord) -> FinishedStage:
+        """Take over what a stage wrote into the folder from `begin`, and record it; its scratch goes.
+
+        Raises:
+            BundleError: it did not write all its outputs.
+
+        """
+        partial, final = self._partial(stage.name), self._stages / stage.name
+        files = record_files(partial, stage.outputs, stage.reproducible)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        record = FinishedStage(stage=stage, files=tuple(files))
+        temporary = self._record(stage.name).with_suffix(".partial")
+        temporary.write_text(record.model_dump_json(indent=2), encoding="utf-8")
+        temporary.replace(self._record(stage.name))
+        shutil.rmtree(self._work / "scratch" / stage.name, ignore_errors=True)
+        return record
+
+    def finished(self, name: str, key: str) -> FinishedStage | None:
+        """Return a stage's record if it was finished with this key and its files are still those.
+
+        Looks at the work of an earlier run that was not published, then at the published bundle.
+        """
+        record = self._recorded(name)
+        if record and record.stage.key == key and self._are_there(record):
+            return record
+        self._record(name).unlink(missing_ok=True)  # of other settings: it must not shadow what is published
+        shutil.rmtree(self._stages / name, ignore_errors=True)
+        record = self._published(name)
+        return record if record and record.stage.key == key and self._are_there(record) else None
+
+    def path(self, stage: FinishedStage, output: str) -> Path:
+        """Return where an output of a finished stage is at the moment.
+
+        Raises:
+            BundleError: it is gone.
+
+        """
+        for root in (self._stages / stage.stage.name, self.output):
+            if (root / output).exists():
+                return root / output
+        raise BundleError(f"The output {output} of the stage {stage.stage.name} has been removed.")
+
+    def publish(self, manifest: Manifest, stages: Sequence[FinishedStage]) -> None:
+        """Put the stages' outputs and the manifest in place and remove what does not belong to them."""
+        (self._work / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        (self.output / MANIFEST).unlink(missing_ok=True)
+        for stage in stages:
+            for output in stage.stage.outputs:
+                built = self._stages / stage.stage.name / output
+                if built.exists():
+                    _replace(built, self.output / output)
+        listed = {file.path for file in manifest.files}
+        tops = {PurePosixPath(path).parts[0] for path in listed}
+        for entry in self.output.iterdir():
+            if entry.name not in tops and entry.name != WORK:
+                _remove(entry)
+            elif entry.is_dir() and entry.name != WORK:
+                for path in entry.rglob("*"):
+                    if path.is_file() and path.relative_to(self.output).as_posix() not in listed:
+                        path.unlink()
+        (self._work / MANIFEST).replace(self.output / MANIFEST)
+        shutil.rmtree(self._work)
+
+    def _are_there(self, record: FinishedStage) -> bool:
+        """Whether each file of a stage is unchanged, in the work folder or, published already, in place."""
+        return all(
+            any(_is(root / file.path, file) for root in (self._stages / record.stage.name, self.output))
+            for file in record.files
+        )
+
+    def _recorded(self, name: str) -> FinishedStage | None:
+        path = self._record(name)
+        if not path.is_file():
+            return None
+        try:
+            return FinishedStage.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError:  # of another version: the stage runs again
+            return None
+
+    def _published(self, name: str) -> FinishedStage | None:
+        try:
+            manifest = Manifest.read(self.output)
+        except BundleError:  # no bundle yet, or one that cannot be relied on
+            return None
+        stage = next((stage for stage in manifest.stages if stage.name == name), None)
+        if stage is None:
+            return None
+        files = [f for f in manifest.files if any(_within(f.path, output) for output in stage.outputs)]
+        return FinishedStage(stage=stage, files=tuple(files)) if files else None
+
+    def _drop_unfinished(self) -> None:
+        for path in self._stages.glob("*.partial"):
+            _remove(path)
+
+    def _partial(self, stage: str) -> Path:
+        return self._stages / f"{stage}.partial"
+
+    def _record(self, stage: str) -> Path:
+        return self._stages / f"{stage}.json"
+
+
+def _is(path: Path, file: FileRecord) -> bool:
+    return path.is_file() and path.stat().st_size == file.size_bytes and file_sha256(path) == file.sha256
+
+
+def _within(path: str, output: str) -> bool:
+    return path == output or path.startswith(f"{output}/")
+
+
+def _leaves_nothing(error: Exception) -> bool:
+    """Whether a failure must leave the output folder as it was: bad input, a missing runtime, a full disk."""
+    return exit_code_of(error) in (ExitCode.BAD_INPUT, ExitCode.RUNTIME_MISSING)
+
+
+def _replace(built: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _remove(place)
+    built.rename(place)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path, topmost: Path) -> None:
+    """Remove a folder and its parents up to the topmost one that this run made, as far as they are empty."""
+    for path in (folder, *folder.parents):
+        with contextlib.suppress(OSError):
+            path.rmdir()
+        if path == topmost:
+            return

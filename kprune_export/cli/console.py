@@ -1,0 +1,72 @@
+"""What a person sees while a run goes on and when it ends."""
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+ShareDone = Callable[[float], None]
+
+
+def error_console() -> Console:
+    """Return a console on standard error: progress and errors go there, results to standard output."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def output_console() -> Console:
+    """Return a console on standard output."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def route_warnings() -> None:
+    """Show the packages' warnings on standard error, one line each, and keep other libraries quiet."""
+    handler = RichHandler(console=error_console(), show_time=False, show_path=False, markup=False)
+    for name in ("pruning", "exporters", "kprune_export"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+
+
+class ConsoleReporter:
+    """Draws a bar with the time left on a terminal; prints a line a stage where there is none, as in CI."""
+
+    def __init__(self) -> None:
+        self._console = error_console()
+
+    @contextlib.contextmanager
+    def stage(self, number: int, total: int, title: str) -> Iterator[ShareDone]:
+        """Show a stage while it runs and how long it took."""
+        label = f"[{number}/{total}] {title}"
+        start = time.monotonic()
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=28),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=self._console, transient=True) as progress:
+                task = progress.add_task(label, total=1.0)
+                yield lambda share: progress.update(task, completed=share)
+        else:
+            yield lambda _: None
+        self._console.print(f"{label}: done in {time.monotonic() - start:.1f} s", markup=False)
+
+    def skipped(self, number: int, total: int, title: str) -> None:
+        """Say that an earlier run's result still holds."""
+        self._console.print(f"[{number}/{total}] {title}: still holds, skipped", markup=False)

@@ -1,0 +1,34 @@
+"""``kprune-export doctor``."""
+
+from kprune_export.cli import options
+
+
+def doctor(json_output: options.Json = False) -> int:
+    """Show what this machine can run: providers, GPU, TensorRT, Triton, and how to install what is missing.
+
+    Exit code 0 if the main job can run, 5 if something that it needs is missing.
+    """
+    import json
+
+    from rich.table import Table
+
+    from kprune_export.cli.console import output_console
+    from kprune_export.doctor import examine
+    from kprune_export.errors import ExitCode
+
+    findings = examine()
+    code = ExitCode.OK if all(x.found for x in findings if x.needed) else ExitCode.RUNTIME_MISSING
+    if json_output:
+        print(json.dumps({"ready": code is ExitCode.OK, "findings": [x.model_dump() for x in findings]}, indent=2))
+        return code
+    table = Table(title="This machine", title_justify="left")
+    for name in ("", "found", "detail", "to install"):
+        table.add_column(name)
+    for finding in findings:
+        mark = "[green]yes[/]" if finding.found else "[red]no[/]" if finding.needed else "no"
+        table.add_row(finding.name, mark, finding.detail, finding.remedy or "")
+    console = output_console()
+    console.print(table)
+    ready = "The main job can run here." if code is ExitCode.OK else "The main job cannot run here yet."
+    console.print(ready)
+    return code

@@ -1,0 +1,39 @@
+"""``kprune-export inspect``."""
+
+from typing import Annotated
+
+import typer
+
+from kprune_export.cli import options
+
+
+def inspect(
+    path: Annotated[str, typer.Argument(help="A bundle, a checkpoint folder, or a hub id.", show_default=False)],
+    json_output: options.Json = False,
+) -> int:
+    """Show the widths that each layer keeps."""
+    from rich.table import Table
+
+    from kprune_export.cli.console import output_console
+    from kprune_export.errors import ExitCode
+    from kprune_export.inspection import inspect as look
+
+    found = look(path)
+    if json_output:
+        print(found.model_dump_json(indent=2))
+        return ExitCode.OK
+    shape = found.shape
+    table = Table(
+        title=f"{found.kind}, {found.family}, {shape.hidden_size} wide: {found.flops_reduction:.2%} of FLOPs removed",
+        title_justify="left",
+    )
+    table.add_column("layer", justify="right")
+    table.add_column(f"heads of {shape.heads}", justify="right")
+    table.add_column(f"neurons of {shape.neurons}", justify="right")
+    for number, (heads, neurons) in enumerate(zip(found.heads, found.neurons, strict=True)):
+        table.add_row(str(number), str(heads or "none"), str(neurons or "none"))
+    console = output_console()
+    console.print(table)
+    if found.verdict:
+        console.print(f"Verdict: {found.verdict}")
+    return ExitCode.OK

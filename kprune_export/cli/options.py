@@ -1,0 +1,161 @@
+"""The options that commands share.
+
+All default to nothing, so that a recipe's values are overridden only by what was typed; the defaults shown
+are those of `kprune_export.recipe.Recipe`, which a test compares.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+MODEL, TEXTS, METHOD, PROOF, GATES = (
+    "Model and output",
+    "Texts",
+    "Pruning method",
+    "Measuring",
+    "Gates (exit code 3 if one fails)",
+)
+
+Model = Annotated[
+    str | None,
+    typer.Argument(help="The dense checkpoint: a folder in Hugging Face layout, or a hub id.", show_default=False),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="The folder to write; new, empty, or an earlier bundle.", rich_help_panel=MODEL
+    ),
+]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        help="A YAML file with any of these settings, written with _ for -. Flags override it.",
+        rich_help_panel=MODEL,
+    ),
+]
+AllowPickle = Annotated[
+    bool | None,
+    typer.Option("--allow-pickle", help="Accept pickled weights (pytorch_model.bin).", rich_help_panel=MODEL),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object on standard output, for machines.", rich_help_panel=MODEL),
+]
+FlopsReduction = Annotated[
+    float | None,
+    typer.Option(
+        help="The share of the encoder's FLOPs to remove, above 0 and below 1.",
+        show_default="0.5",
+        rich_help_panel=METHOD,
+    ),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        help="Unlabelled texts like those to be served: a .txt, .jsonl, .csv, .tsv or .parquet file, or a hub "
+        "data set as owner/name[:config][@split].",
+        show_default="English sentences embedded in the installed packages",
+        rich_help_panel=TEXTS,
+    ),
+]
+TextColumn = Annotated[
+    str | None, typer.Option(help="The column with the texts.", show_default="guessed", rich_help_panel=TEXTS)
+]
+PairColumn = Annotated[
+    str | None,
+    typer.Option(help="The column with the second texts, for pairs.", show_default="guessed", rich_help_panel=TEXTS),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="The column with labels; only measuring uses them.",
+        show_default="guessed",
+        rich_help_panel=TEXTS,
+    ),
+]
+Samples = Annotated[int | None, typer.Option(help="Texts to calibrate on.", show_default="1000", rich_help_panel=TEXTS)]
+HeldOut = Annotated[
+    int | None,
+    typer.Option(
+        help="Texts kept back to measure fidelity on (at most a fifth).",
+        show_default="200",
+        rich_help_panel=TEXTS,
+    ),
+]
+Evaluation = Annotated[
+    str | None,
+    typer.Option(help="Texts, labelled or not, to measure fidelity on instead.", rich_help_panel=TEXTS),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Chooses the texts; the same seed gives the same bundle.",
+        show_default="0",
+        rich_help_panel=TEXTS,
+    ),
+]
+SequenceLength = Annotated[
+    int | None,
+    typer.Option(help="Tokens in the sequence that FLOPs are counted at.", show_default="128", rich_help_panel=METHOD),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(help="γ, the softmax temperature of the divergence.", show_default="2.0", rich_help_panel=METHOD),
+]
+Balance = Annotated[
+    float | None,
+    typer.Option(help="λ, the weight of representational knowledge.", show_default="by task", rich_help_panel=METHOD),
+]
+HeadWeight = Annotated[
+    float | None,
+    typer.Option(help="μ, the weight of heads beside neurons.", show_default="8.0", rich_help_panel=METHOD),
+]
+Ridge = Annotated[
+    float | None,
+    typer.Option(
+        help="How strongly tuned weights are drawn to the old ones.",
+        show_default="0.0001",
+        rich_help_panel=METHOD,
+    ),
+]
+Shapes = Annotated[
+    str | None,
+    typer.Option(
+        help="Batch sizes and tokens to time, separated by commas.",
+        show_default="1x128,8x128",
+        rich_help_panel=PROOF,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Threads to run with.", show_default="all processors", rich_help_panel=PROOF),
+]
+TimingSeconds = Annotated[
+    float | None,
+    typer.Option(help="Seconds to time each model at each shape.", show_default="3.0", rich_help_panel=PROOF),
+]
+MinSpeedup = Annotated[
+    float | None,
+    typer.Option(help="Smallest speedup over the dense model, at every shape.", rich_help_panel=GATES),
+]
+MinAgreement = Annotated[
+    float | None,
+    typer.Option(
+        help="Smallest agreement with the dense model (embedders: mean cosine; regression: R²).",
+        rich_help_panel=GATES,
+    ),
+]
+MinMetric = Annotated[
+    float | None,
+    typer.Option(help="Smallest value of the task's metric; needs labelled texts.", rich_help_panel=GATES),
+]
+MaxSizeMib = Annotated[float | None, typer.Option(help="Largest size of the ONNX file in MiB.", rich_help_panel=GATES)]
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that were typed: all of a command's arguments that are not nothing."""
+    return {
+        name: value for name, value in values.items() if value is not None and name not in ("recipe", "json_output")
+    }

@@ -1,0 +1,38 @@
+"""``kprune-export prune``."""
+
+from kprune_export.cli import options
+from kprune_export.cli.options import given
+
+
+def prune(
+    model: options.Model = None,
+    output: options.Output = None,
+    recipe: options.RecipeFile = None,
+    allow_pickle: options.AllowPickle = None,
+    json_output: options.Json = False,
+    calibration: options.Calibration = None,
+    text_column: options.TextColumn = None,
+    pair_column: options.PairColumn = None,
+    samples: options.Samples = None,
+    seed: options.Seed = None,
+    flops_reduction: options.FlopsReduction = None,
+    sequence_length: options.SequenceLength = None,
+    temperature: options.Temperature = None,
+    balance: options.Balance = None,
+    head_weight: options.HeadWeight = None,
+    ridge: options.Ridge = None,
+    threads: options.Threads = None,
+) -> int:
+    """Prune an encoder: writes plan.json, checkpoint/ and manifest.json, without exporting.
+
+    Example: kprune-export prune ./my-classifier -o pruned --calibration texts.txt --flops-reduction 0.7
+    """
+    overrides = given(dict(locals()))
+    from kprune_export import pipeline
+    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.results import print_summary
+    from kprune_export.recipe import Recipe
+    from kprune_export.summary import summarise
+
+    outcome = pipeline.prune(Recipe.build(recipe, overrides), ConsoleReporter())
+    return print_summary(summarise(outcome), as_json=json_output)

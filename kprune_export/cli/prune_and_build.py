@@ -1,0 +1,51 @@
+"""``kprune-export prune-and-build``."""
+
+from kprune_export.cli import options
+from kprune_export.cli.options import given
+
+
+def prune_and_build(
+    model: options.Model = None,
+    output: options.Output = None,
+    recipe: options.RecipeFile = None,
+    allow_pickle: options.AllowPickle = None,
+    json_output: options.Json = False,
+    calibration: options.Calibration = None,
+    text_column: options.TextColumn = None,
+    pair_column: options.PairColumn = None,
+    label_column: options.LabelColumn = None,
+    samples: options.Samples = None,
+    held_out: options.HeldOut = None,
+    evaluation: options.Evaluation = None,
+    seed: options.Seed = None,
+    flops_reduction: options.FlopsReduction = None,
+    sequence_length: options.SequenceLength = None,
+    temperature: options.Temperature = None,
+    balance: options.Balance = None,
+    head_weight: options.HeadWeight = None,
+    ridge: options.Ridge = None,
+    shapes: options.Shapes = None,
+    threads: options.Threads = None,
+    timing_seconds: options.TimingSeconds = None,
+    min_speedup: options.MinSpeedup = None,
+    min_agreement: options.MinAgreement = None,
+    min_metric: options.MinMetric = None,
+    max_size_mib: options.MaxSizeMib = None,
+) -> int:
+    """Prune an encoder, export it to ONNX, prove it, and judge it.
+
+    Writes plan.json, checkpoint/, onnx/model.onnx, parity.json, fidelity.json, latency.json, report.html
+    and, last, manifest.json. A run that is killed goes on where it stopped when it is run again.
+
+    Example: kprune-export prune-and-build ./my-classifier -o bundle --calibration texts.txt
+    --flops-reduction 0.5 --min-speedup 1.5
+    """
+    overrides = given(dict(locals()))
+    from kprune_export import pipeline
+    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.results import print_summary
+    from kprune_export.recipe import Recipe
+    from kprune_export.summary import summarise
+
+    outcome = pipeline.prune_and_build(Recipe.build(recipe, overrides), ConsoleReporter())
+    return print_summary(summarise(outcome), as_json=json_output)

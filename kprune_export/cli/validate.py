@@ -1,0 +1,62 @@
+"""``kprune-export validate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kprune_export.cli import options
+from kprune_export.cli.options import given
+
+
+def validate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle made by prune-and-build.", show_default=False)],
+    dense: Annotated[
+        str | None,
+        typer.Option(help="The dense checkpoint that it was made from.", show_default="the one in the manifest"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A folder to write the new reports to; else they are only shown."),
+    ] = None,
+    allow_pickle: options.AllowPickle = None,
+    json_output: options.Json = False,
+    calibration: options.Calibration = None,
+    text_column: options.TextColumn = None,
+    pair_column: options.PairColumn = None,
+    label_column: options.LabelColumn = None,
+    held_out: options.HeldOut = None,
+    evaluation: options.Evaluation = None,
+    seed: options.Seed = None,
+    shapes: options.Shapes = None,
+    threads: options.Threads = None,
+    timing_seconds: options.TimingSeconds = None,
+    min_speedup: options.MinSpeedup = None,
+    min_agreement: options.MinAgreement = None,
+    min_metric: options.MinMetric = None,
+    max_size_mib: options.MaxSizeMib = None,
+) -> int:
+    """Prove a bundle again on this machine: parity, fidelity, latency and gates.
+
+    Settings that are not given are those that the bundle was made with, the held-out texts included.
+
+    Example, on the machine that will serve it: kprune-export validate bundle --min-speedup 1.5
+    """
+    values = given(dict(locals()))
+    import tempfile
+
+    from kprune_export import pipeline
+    from kprune_export.bundle.manifest import Manifest
+    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.results import print_summary
+    from kprune_export.recipe import Recipe
+    from kprune_export.summary import summarise
+
+    values.pop("bundle")
+    values |= {"model": values.pop("dense")} if dense else {}
+    settings = {**Manifest.read(bundle).recipe, **values}
+    with tempfile.TemporaryDirectory(prefix="kprune-export-") as temporary:
+        settings["output"] = output or Path(temporary) / "validation"
+        outcome = pipeline.validate(bundle, Recipe.build(None, settings), ConsoleReporter())
+        summary = summarise(outcome).model_copy(update={"output": str(output) if output else None})
+    return print_summary(summary, as_json=json_output)

@@ -1,0 +1,82 @@
+"""Exit codes, and which error means which."""
+
+import errno
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command line returns; the numbers are part of the interface."""
+
+    OK = 0
+    INTERNAL = 1
+    BAD_INPUT = 2
+    GATE_FAILED = 3
+    PARITY_FAILED = 4
+    RUNTIME_MISSING = 5
+    INTERRUPTED = 130
+
+
+class ProductError(Exception):
+    """Base of the errors that this package raises on purpose; one sentence for the user."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class RecipeError(ProductError):
+    """A recipe file or a setting is not valid."""
+
+
+class OutputFolderError(ProductError):
+    """The output folder cannot be used: it holds something else, or another run is writing to it."""
+
+
+class BundleError(ProductError):
+    """A bundle is missing, incomplete or damaged."""
+
+
+class VerificationError(ProductError):
+    """A bundle's files are not those that its manifest lists."""
+
+
+class LabelError(ProductError):
+    """Labels do not fit the model's task."""
+
+
+def exit_code_of(error: BaseException) -> ExitCode | None:
+    """Return the exit code for an error raised on purpose, or None for a bug.
+
+    Errors of the other two packages are imported only once one is there to be looked at, so that the
+    command line does not load them to print a help text.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    if isinstance(error, ProductError):
+        return error.exit_code
+    if isinstance(error, OSError):
+        expected = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+        return ExitCode.BAD_INPUT if error.errno in expected else None
+
+    from exporters.errors import ExporterError, ExportError, MissingRuntimeError, ParityError, RunnerError
+    from pruning.errors import PruningError, SolveError
+
+    if isinstance(error, ParityError):
+        return ExitCode.PARITY_FAILED
+    if isinstance(error, MissingRuntimeError):
+        return ExitCode.RUNTIME_MISSING
+    if isinstance(error, ExportError | RunnerError | SolveError):
+        return ExitCode.INTERNAL
+    if isinstance(error, PruningError | ExporterError):
+        return ExitCode.BAD_INPUT
+    return None
+
+
+def message_of(error: BaseException) -> str:
+    """Return the one sentence that is shown for an error raised on purpose."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted; run the same command again to go on where it stopped."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" for {error.filename}" if error.filename else ""
+        return f"No space is left on the disk{where}: free some and run the same command again."
+    if isinstance(error, OSError):
+        return f"{error.filename or 'A file'} cannot be used: {error.strerror}."
+    return str(error)

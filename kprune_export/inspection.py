@@ -1,0 +1,92 @@
+"""The widths of a bundle's or a checkpoint's layers, without loading any weights."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from kprune_export.bundle.layout import CHECKPOINT, MANIFEST, PLAN
+from kprune_export.bundle.manifest import Manifest
+from pruning.checkpoint.source import find_checkpoint
+from pruning.families import family_of
+from pruning.plan import EncoderShape, PruningPlan
+
+
+class Inspection(BaseModel):
+    """What a bundle or a checkpoint keeps of its dense encoder.
+
+    Attributes:
+        path: what was inspected.
+        kind: ``bundle``, ``pruned checkpoint`` or ``dense checkpoint``.
+        verdict: a bundle's verdict.
+        family: the architecture.
+        shape: the dense encoder's dimensions.
+        heads: heads kept by each layer.
+        neurons: neurons kept by each layer.
+        flops_reduction: the share of FLOPs removed, 0 for a dense checkpoint.
+        plan_sha256: the plan's hash, None for a dense checkpoint.
+
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    kind: str
+    verdict: str | None
+    family: str
+    shape: EncoderShape
+    heads: tuple[int, ...]
+    neurons: tuple[int, ...]
+    flops_reduction: float
+    plan_sha256: str | None
+
+
+def inspect(path: str) -> Inspection:
+    """Inspect a bundle, or a checkpoint by its folder or hub id.
+
+    Raises:
+        BundleError, PlanError: the bundle is damaged.
+        CheckpointError: the path is neither a bundle nor a checkpoint.
+
+    """
+    folder = Path(path)
+    if (folder / MANIFEST).is_file():
+        manifest = Manifest.read(folder)
+        if (folder / PLAN).is_file():
+            return _of_plan(path, "bundle", PruningPlan.read(folder / PLAN), manifest.verdict)
+        if (folder / CHECKPOINT).is_dir():
+            folder = folder / CHECKPOINT
+        else:
+            return inspect(manifest.source.model).model_copy(
+                update={"path": path, "kind": "bundle", "verdict": manifest.verdict}
+            )
+    checkpoint = find_checkpoint(str(folder), allow_pickle=True)
+    plan = checkpoint.plan
+    if plan is not None:
+        return _of_plan(path, "pruned checkpoint", plan, None)
+    family = family_of(checkpoint.model_type)
+    shape = family.shape_of_folder(checkpoint.path)
+    return Inspection(
+        path=path,
+        kind="dense checkpoint",
+        verdict=None,
+        family=family.name,
+        shape=shape,
+        heads=(shape.heads,) * shape.layers,
+        neurons=(shape.neurons,) * shape.layers,
+        flops_reduction=0.0,
+        plan_sha256=None,
+    )
+
+
+def _of_plan(path: str, kind: str, plan: PruningPlan, verdict: str | None) -> Inspection:
+    return Inspection(
+        path=path,
+        kind=kind,
+        verdict=verdict,
+        family=plan.family,
+        shape=plan.shape,
+        heads=tuple(len(layer.heads) for layer in plan.layers),
+        neurons=tuple(len(layer.neurons) for layer in plan.layers),
+        flops_reduction=plan.flops_reduction,
+        plan_sha256=plan.sha256,
+    )

@@ -1,0 +1,221 @@
+"""Running stages: what still holds is skipped, what is finished is kept, and the bundle appears whole."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from exporters.fidelity import FidelityReport
+from exporters.latency import LatencyReport
+from exporters.parity import ParityReport
+from kprune_export.bundle.layout import CHECKPOINT, FIDELITY, LATENCY, ONNX, PARITY, PLAN
+from kprune_export.bundle.manifest import Manifest, StageRecord
+from kprune_export.bundle.verify import verify_bundle
+from kprune_export.bundle.workspace import FinishedStage, Workspace, check_output
+from kprune_export.errors import BundleError, VerificationError
+from kprune_export.gates import GateResult, judge
+from kprune_export.job import Job, prepare_job
+from kprune_export.recipe import Recipe
+from kprune_export.stages.base import Desk, Files, ShareDone, Stage
+from kprune_export.stages.bundle import BundleStage
+from kprune_export.stages.export import DenseTwinStage, ExportSourceStage, ExportStage, ParityStage
+from kprune_export.stages.measure import FidelityStage, LatencyStage
+from kprune_export.stages.prune import PruneStage
+from kprune_export.stages.report import ReportStage
+from pruning.plan import PruningPlan
+
+ReportT = TypeVar("ReportT", ParityReport, FidelityReport, LatencyReport)
+
+
+class Reporter(Protocol):
+    """Told what a run does; the command line draws it."""
+
+    def stage(self, number: int, total: int, title: str) -> AbstractContextManager[ShareDone]:
+        """Return a context for a stage that runs, giving a callback for the share that is done."""
+
+    def skipped(self, number: int, total: int, title: str) -> None:
+        """Be told that a stage was skipped, because what it made before still holds."""
+
+
+class SilentReporter:
+    """Tells nobody."""
+
+    def stage(self, number: int, total: int, title: str) -> AbstractContextManager[ShareDone]:  # noqa: ARG002
+        """Return a context whose callback does nothing."""
+        return nullcontext(lambda _: None)
+
+    def skipped(self, number: int, total: int, title: str) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    Attributes:
+        output: the output folder.
+        manifest: its manifest.
+        plan: the pruning plan, where the run pruned.
+        parity: the parity report, where it exported.
+        fidelity: the fidelity report, where it measured.
+        latency: the latency report, where it measured.
+
+    """
+
+    output: Path
+    manifest: Manifest
+    plan: PruningPlan | None
+    parity: ParityReport | None
+    fidelity: FidelityReport | None
+    latency: LatencyReport | None
+
+
+def prune_and_build(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
+    """Prune a checkpoint, export it, prove it, and judge it; the whole job.
+
+    Raises:
+        PruningError, ExporterError, ProductError: what was asked for cannot be done; the output folder
+            is then as it was, but for finished stages that the next run goes on from.
+
+    """
+    stages = (
+        PruneStage(),
+        ExportStage(),
+        DenseTwinStage(),
+        ParityStage(),
+        FidelityStage(),
+        LatencyStage(),
+        ReportStage(),
+    )
+    return _run("prune-and-build", _checked_job(recipe, prunes=True, measures=True), stages, reporter)
+
+
+def prune(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
+    """Prune a checkpoint and write the plan and the pruned checkpoint only; errors as `prune_and_build`."""
+    return _run("prune", _checked_job(recipe, prunes=True, measures=False), (PruneStage(),), reporter)
+
+
+def export(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
+    """Export a dense or pruned checkpoint as it is and check parity; errors as `prune_and_build`."""
+    job = _checked_job(recipe, prunes=False, measures=False)
+    return _run("export", job, (ExportSourceStage(), ParityStage()), reporter)
+
+
+def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
+    """Prove an existing bundle again on this machine: parity, fidelity, latency, gates.
+
+    Args:
+        bundle: a bundle made by `prune_and_build`, unchanged since.
+        recipe: its model is the dense one that the bundle was made from; its output, where the new
+            reports are written.
+        reporter: told what goes on.
+
+    Raises:
+        VerificationError: the bundle's files are not those of its manifest.
+        BundleError: it is no such bundle, or the dense model is not the one it was made from.
+
+    """
+    manifest, difference = verify_bundle(bundle)
+    if difference:
+        raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")
+    if not (bundle / CHECKPOINT).is_dir() or not (bundle / ONNX).is_file():
+        raise BundleError(f"{bundle} was made by {manifest.command}: only bundles of prune-and-build can be validated.")
+    job = _checked_job(recipe, prunes=False, measures=True)
+    if job.source_record.weights_sha256 != manifest.source.weights_sha256:
+        raise BundleError(
+            f"{recipe.model} is not the model that {bundle} was made from: its weights' hash is "
+            f"{job.source_record.weights_sha256[:12]}…, not {manifest.source.weights_sha256[:12]}…."
+        )
+    job.bundle = bundle
+    stages = (BundleStage(), DenseTwinStage(), ParityStage(), FidelityStage(), LatencyStage())
+    return _run("validate", job, stages, reporter)
+
+
+def _checked_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
+    check_output(recipe.output)
+    return prepare_job(recipe, prunes=prunes, measures=measures)
+
+
+def _run(command: str, job: Job, stages: Sequence[Stage], reporter: Reporter | None) -> Outcome:
+    with Workspace.open(job.recipe.output) as workspace:
+        finished = _execute(job, stages, workspace, reporter or SilentReporter())
+        kept = [finished[stage.name] for stage in stages if not stage.transient]
+
+        def files(output: str) -> Path:
+            owner = next(record for record in finished.values() if output in record.stage.outputs)
+            return workspace.path(owner, output)
+
+        outcome = _outcome(command, job, kept, files)
+        workspace.publish(outcome.manifest, kept)
+    return outcome
+
+
+def _execute(job: Job, stages: Sequence[Stage], workspace: Workspace, reporter: Reporter) -> dict[str, FinishedStage]:
+    """Run the stages that must run and return all that are finished.
+
+    A stage must run if its record does not hold, and either it belongs to the bundle or a stage that
+    must run needs it.
+    """
+    keys: dict[str, str] = {}
+    for stage in stages:
+        keys[stage.name] = stage.key(job, keys)
+    finished = {stage.name: record for stage in stages if (record := workspace.finished(stage.name, keys[stage.name]))}
+    due: set[str] = set()
+    for stage in reversed(stages):
+        needed_by_due = any(stage.name in other.needs for other in stages if other.name in due)
+        if stage.name not in finished and (not stage.transient or needed_by_due):
+            due.add(stage.name)
+
+    def files(output: str) -> Path:
+        owner = next(stage for stage in stages if output in stage.outputs)
+        return workspace.path(finished[owner.name], output)
+
+    shown = [stage for stage in stages if stage.name in due or not stage.transient]
+    for number, stage in enumerate(shown, start=1):
+        if stage.name not in due:
+            reporter.skipped(number, len(shown), stage.title)
+            stage.check(files)
+            continue
+        with reporter.stage(number, len(shown), stage.title) as progress:
+            desk = Desk(files, workspace.begin(stage.name), workspace.scratch(stage.name), progress)
+            stage.execute(job, desk)
+            ending = StageRecord(
+                name=stage.name, key=keys[stage.name], reproducible=stage.reproducible, outputs=stage.outputs
+            )
+            finished[stage.name] = workspace.finish(ending)
+        stage.check(files)
+    return finished
+
+
+def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files) -> Outcome:
+    """Read the stages' reports, judge the gates, and write the manifest's text."""
+    outputs = {output for record in kept for output in record.stage.outputs}
+    plan = PruningPlan.read(files(PLAN)) if PLAN in outputs else job.source.plan
+    parity = _read(PARITY, outputs, files, ParityReport.model_validate_json)
+    fidelity = _read(FIDELITY, outputs, files, FidelityReport.model_validate_json)
+    latency = _read(LATENCY, outputs, files, LatencyReport.model_validate_json)
+    gates: tuple[GateResult, ...] = ()
+    if fidelity is not None and latency is not None:
+        gates = judge(job.recipe, fidelity, latency)
+    manifest = Manifest(
+        command=command,
+        verdict="passed" if all(gate.held for gate in gates) else "failed",
+        gates=gates,
+        task=job.source.task.kind.value,
+        labels=job.source.task.labels,
+        plan_sha256=plan.sha256 if plan else None,
+        flops_reduction=plan.flops_reduction if plan else None,
+        source=job.source_record,
+        calibration=job.calibration_record if job.calibration else None,
+        held_out=job.held_out_record if job.held_out else None,
+        recipe=job.recorded_recipe,
+        versions=job.versions,
+        stages=tuple(record.stage for record in kept),
+        files=tuple(sorted((file for record in kept for file in record.files), key=lambda file: file.path)),
+    )
+    return Outcome(job.recipe.output, manifest, plan, parity, fidelity, latency)
+
+
+def _read(output: str, outputs: set[str], files: Files, parse: Callable[[str], ReportT]) -> ReportT | None:
+    return parse(files(output).read_text(encoding="utf-8")) if output in outputs else None

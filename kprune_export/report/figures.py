@@ -1,0 +1,83 @@
+"""The report's pictures, as SVG that takes its colours and its font from the page around it."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from exporters.latency import ShapeLatency
+from pruning.plan import PruningPlan
+
+INK, DENSE, PRUNED, FAINT = "#010101", "#020202", "#030303", "#040404"
+"""Stand-ins that are replaced by the page's colours, so that one picture is right in light and dark."""
+_PAGE_COLOURS = {INK: "currentColor", DENSE: "var(--dense)", PRUNED: "var(--pruned)", FAINT: "var(--faint)"}
+
+
+def widths_figure(plan: PruningPlan) -> str:
+    """Draw what every layer keeps: heads and neurons, over the dense widths."""
+    figure, axes = _figure(1, 2, height=0.55 + 0.32 * plan.shape.layers)
+    layers = range(plan.shape.layers)
+    parts = (
+        ("attention heads", plan.shape.heads, [len(layer.heads) for layer in plan.layers]),
+        ("FFN neurons", plan.shape.neurons, [len(layer.neurons) for layer in plan.layers]),
+    )
+    for axis, (title, dense, kept) in zip(axes[0], parts, strict=True):
+        axis.barh(layers, [dense] * len(kept), color=FAINT, height=0.72)
+        axis.barh(layers, kept, color=PRUNED, height=0.72)
+        for layer, width in enumerate(kept):
+            axis.text(dense * 1.02, layer, str(width) if width else "none", va="center", color=INK)
+        axis.set_title(f"{title} kept of {dense}", color=INK, loc="left")
+        axis.set_yticks(list(layers), [f"layer {layer}" for layer in layers])
+        axis.set_xlim(0, dense * 1.18)
+        axis.set_xticks([])
+        axis.invert_yaxis()
+    return _svg(figure, "Heads and neurons that each layer keeps")
+
+
+def latency_figure(shapes: Sequence[ShapeLatency]) -> str:
+    """Draw each shape's distribution of call times, dense and pruned."""
+    figure, axes = _figure(1, len(shapes), height=2.4)
+    for axis, shape in zip(axes[0], shapes, strict=True):
+        low = 0.95 * min(min(shape.dense.samples_ms), min(shape.pruned.samples_ms))
+        high = 1.05 * max(shape.dense.p99_ms, shape.pruned.p99_ms)
+        for stats, colour, name in ((shape.dense, DENSE, "dense"), (shape.pruned, PRUNED, "pruned")):
+            inside = [x for x in stats.samples_ms if x <= high]
+            axis.hist(inside, bins=60, range=(low, high), color=colour, density=True, label=name)
+            axis.axvline(stats.p50_ms, color=colour, linewidth=1)
+        axis.set_title(f"{shape.shape}: {shape.speedup:.2f} times as fast", color=INK, loc="left")
+        axis.set_xlabel("ms a call, up to p99", color=INK)
+        axis.set_yticks([])
+        axis.tick_params(axis="x", colors=INK)
+        axis.legend(frameon=False, labelcolor=INK)
+    return _svg(figure, "Distribution of call times")
+
+
+def _figure(rows: int, columns: int, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_facecolor("none")
+        axis.tick_params(length=0, colors=INK)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Any, label: str) -> str:
+    """Return a figure as an inline SVG element, the same text each time for the same figure."""
+    import matplotlib
+
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "kprune-export", "font.family": "sans-serif"}
+    buffer = io.StringIO()
+    with matplotlib.rc_context(settings):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    svg = text[text.index("<svg") :]
+    for stand_in, colour in _PAGE_COLOURS.items():
+        svg = svg.replace(stand_in, colour)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', rf'\1 role="img" aria-label="{label}"', svg, count=1)
+    return re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 inherit; font-family: inherit", svg)

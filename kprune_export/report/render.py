@@ -1,0 +1,63 @@
+"""The report: one HTML file that a person reads, with nothing to fetch and every text escaped."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from exporters.fidelity import FidelityReport
+from exporters.latency import LatencyReport
+from exporters.parity import ParityReport
+from kprune_export.bundle.manifest import SourceRecord, TextsRecord
+from kprune_export.gates import GateResult
+from kprune_export.recipe import Recipe
+from kprune_export.report.figures import latency_figure, widths_figure
+from pruning.plan import PruningPlan
+from pruning.tasks import Task
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """All that the report shows."""
+
+    recipe: Recipe
+    task: Task
+    source: SourceRecord
+    calibration: TextsRecord
+    held_out: TextsRecord
+    plan: PruningPlan
+    parity: ParityReport
+    fidelity: FidelityReport
+    latency: LatencyReport
+    gates: tuple[GateResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate held."""
+        return all(gate.held for gate in self.gates)
+
+    @property
+    def ideal_speedup(self) -> float:
+        """The speedup that the encoder's FLOPs alone would give."""
+        return self.plan.dense_flops / self.plan.kept_flops
+
+
+def render_report(content: ReportContent) -> str:
+    """Return the report as the text of a self-contained HTML page."""
+    environment = Environment(
+        loader=PackageLoader("kprune_export", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
+    environment.filters["fixed"] = lambda value, digits=2: f"{value:,.{digits}f}"
+    return environment.get_template("report.html.j2").render(
+        content=content,
+        recipe_text=content.recipe.to_yaml(),
+        name=Path(content.recipe.model).name or content.recipe.model,
+        widths=Markup(widths_figure(content.plan)),  # noqa: S704 - drawn here, from numbers
+        latencies=Markup(latency_figure(content.latency.shapes)),  # noqa: S704 - as above
+    )

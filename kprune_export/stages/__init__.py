@@ -1,0 +1,1 @@
+"""The stages of a run: each turns typed inputs into files of the bundle."""

@@ -1,0 +1,46 @@
+"""Checkpoint in, smaller checkpoint out: structured pruning of encoders without retraining.
+
+This package knows torch and transformers, and nothing of ONNX or of any runtime. Its names are imported
+when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint, load_pruned
+    from pruning.checkpoint.save import save_pruned
+    from pruning.checkpoint.sentence import load_sentence_transformer
+    from pruning.kprune.settings import KPruneSettings
+    from pruning.plan import PruningPlan
+    from pruning.prune import prune_checkpoint
+    from pruning.serving import ServingModule
+
+_HOMES = {
+    "EncoderCheckpoint": "pruning.checkpoint.load",
+    "KPruneSettings": "pruning.kprune.settings",
+    "PruningPlan": "pruning.plan",
+    "ServingModule": "pruning.serving",
+    "load_checkpoint": "pruning.checkpoint.load",
+    "load_pruned": "pruning.checkpoint.load",
+    "load_sentence_transformer": "pruning.checkpoint.sentence",
+    "prune_checkpoint": "pruning.prune",
+    "save_pruned": "pruning.checkpoint.save",
+}
+__all__ = [
+    "EncoderCheckpoint",
+    "KPruneSettings",
+    "PruningPlan",
+    "ServingModule",
+    "load_checkpoint",
+    "load_pruned",
+    "load_sentence_transformer",
+    "prune_checkpoint",
+    "save_pruned",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

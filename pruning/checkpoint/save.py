@@ -1,0 +1,46 @@
+"""Writing a pruned checkpoint in Hugging Face layout."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from pruning.checkpoint.load import EncoderCheckpoint, quiet_transformers
+from pruning.checkpoint.source import CONFIG_FILE, PLAN_KEY
+from pruning.disk import disk_errors
+from pruning.plan import PruningPlan
+
+_INTEGER_LIST = re.compile(r"\[\s+(\d+(?:,\s+\d+)*)\s+\]")
+
+
+def save_pruned(checkpoint: EncoderCheckpoint, plan: PruningPlan, folder: Path) -> None:
+    """Write a pruned model, its plan, its tokenizer and its pooling into a folder.
+
+    The weights are saved in the dense file's dtype. The tokenizer's and the pooling's files are copied
+    as they are, so that texts are read exactly as before.
+
+    Args:
+        checkpoint: the checkpoint whose model has been cut to the plan.
+        plan: what it keeps.
+        folder: where to write; made if need be.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = checkpoint.model.to(checkpoint.storage_dtype)
+    with quiet_transformers(), disk_errors(folder):
+        model.save_pretrained(folder)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # safetensors makes its files private, which a server's account could not read
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    config[PLAN_KEY] = plan.model_dump(mode="json")
+    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / CONFIG_FILE).write_text(_INTEGER_LIST.sub(_on_one_line, text) + "\n", encoding="utf-8")
+    for path in checkpoint.folder.companions():
+        target = folder / path.relative_to(checkpoint.folder.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def _on_one_line(match: re.Match[str]) -> str:
+    return "[" + ", ".join(re.split(r",\s+", match[1])) + "]"

@@ -1,0 +1,190 @@
+"""Finding a checkpoint and refusing, before anything is loaded, what cannot be used safely."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pruning.errors import CheckpointError, PlanError, UnsupportedModelError
+from pruning.plan import PruningPlan
+
+CONFIG_FILE = "config.json"
+PLAN_KEY = "kprune"
+"""The key of config.json under which a pruned checkpoint carries its plan."""
+WEIGHTS_FILE = "model.safetensors"
+_INDEX_FILE = "model.safetensors.index.json"
+_PICKLE_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+COMPANION_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spm.model",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)
+"""Files that travel unchanged from a dense checkpoint to the pruned one, where they are present."""
+_DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """A checkpoint on the local disk whose files are all there and of a kind that is read.
+
+    Attributes:
+        path: the folder.
+        config: its config.json.
+        weights: the files that hold its weights, sorted by name.
+        pickled: whether these are pickles and not safetensors.
+
+    """
+
+    path: Path
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+    pickled: bool
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, as transformers names it."""
+        return str(self.config["model_type"])
+
+    @property
+    def architecture(self) -> str:
+        """The model class that the checkpoint was saved from, or the empty text."""
+        named = self.config.get("architectures") or [""]
+        return str(named[0])
+
+    @property
+    def plan(self) -> PruningPlan | None:
+        """The plan of a pruned checkpoint, None for a dense one.
+
+        Raises:
+            CheckpointError: config.json carries a plan that is not valid.
+
+        """
+        if PLAN_KEY not in self.config:
+            return None
+        try:
+            return PruningPlan.from_json(json.dumps(self.config[PLAN_KEY]), origin=f"{self.path / CONFIG_FILE}")
+        except PlanError as error:
+            raise CheckpointError(str(error)) from error
+
+    def weights_sha256(self) -> str:
+        """Hash the weights: the file's SHA-256 where there is one, else that of the list of all."""
+        hashes = [file_sha256(path) for path in self.weights]
+        if len(hashes) == 1:
+            return hashes[0]
+        listing = "".join(f"{sha}  {path.name}\n" for sha, path in zip(hashes, self.weights, strict=True))
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+    def companions(self) -> tuple[Path, ...]:
+        """Return the tokenizer's and sentence-transformers' files, and the pooling's folder's."""
+        found = [self.path / name for name in COMPANION_FILES if (self.path / name).is_file()]
+        if (self.path / "modules.json").is_file():
+            found += sorted(self.path.glob("[0-9]*_*/config.json"))
+        return tuple(found)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> CheckpointFolder:
+    """Find a checkpoint by its folder or its Hugging Face hub id, and check what can be without loading.
+
+    Args:
+        source: a folder in Hugging Face layout, or ``owner/name`` on the hub.
+        allow_pickle: whether weights in pickle files are accepted; they can run code when opened by
+            other programs, and are read here with torch's restricted unpickler.
+
+    Raises:
+        CheckpointError: it is not there, not a checkpoint, damaged, or pickled without permission.
+        UnsupportedModelError: it is a decoder.
+
+    """
+    path = Path(source)
+    if not path.exists() and _looks_like_hub_id(str(source)):
+        path = _download(str(source), allow_pickle)
+    if not path.is_dir() or not (path / CONFIG_FILE).is_file():
+        found = "has no config.json" if path.is_dir() else "is a file" if path.is_file() else "does not exist"
+        raise CheckpointError(
+            f"{source} is not a checkpoint: it {found}; give a folder saved with save_pretrained, or a hub id."
+        )
+    config = _read_object(path / CONFIG_FILE)
+    if not isinstance(config.get("model_type"), str):
+        raise CheckpointError(f"{path / CONFIG_FILE} names no model_type, so {path} is not a checkpoint.")
+    folder = CheckpointFolder(path, config, *_find_weights(path, allow_pickle))
+    if folder.architecture.endswith(_DECODER_SUFFIXES) or config.get("is_encoder_decoder"):
+        raise UnsupportedModelError(
+            f"The checkpoint {path} is a decoder ({folder.architecture or folder.model_type}), "
+            "but only encoders can be pruned."
+        )
+    return folder
+
+
+def _looks_like_hub_id(source: str) -> bool:
+    parts = source.split("/")
+    return len(parts) <= 2 and all(parts) and not source.startswith((".", "~"))
+
+
+def _download(repo_id: str, allow_pickle: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [CONFIG_FILE, "*.safetensors", _INDEX_FILE, *COMPANION_FILES, "*_*/config.json"]
+    if allow_pickle:
+        patterns += ["pytorch_model*.bin", _PICKLE_FILES[1]]
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{repo_id} is neither a folder here nor could it be fetched from the Hugging Face hub: {reason}"
+        ) from error
+
+
+def _find_weights(path: Path, allow_pickle: bool) -> tuple[tuple[Path, ...], bool]:
+    """Return the weight files and whether they are pickles; safetensors win where there are both."""
+    if (path / WEIGHTS_FILE).is_file():
+        return (path / WEIGHTS_FILE,), False
+    if (path / _INDEX_FILE).is_file():
+        return _sharded(path, _INDEX_FILE), False
+    pickles = [name for name in _PICKLE_FILES if (path / name).is_file()]
+    if not pickles:
+        raise CheckpointError(f"{path} holds no weights: neither {WEIGHTS_FILE} nor {_INDEX_FILE} is there.")
+    if not allow_pickle:
+        raise CheckpointError(
+            f"The weights in {path} are pickled ({pickles[0]}), a format that can carry code: convert them to "
+            "safetensors, or pass --allow-pickle if you trust where they came from."
+        )
+    return ((path / pickles[0],) if pickles[0].endswith(".bin") else _sharded(path, pickles[0])), True
+
+
+def _sharded(path: Path, index: str) -> tuple[Path, ...]:
+    names = _read_object(path / index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise CheckpointError(f"{path / index} has no weight_map, so the weights cannot be found.")
+    shards = sorted({str(name) for name in names.values()})
+    for name in shards:
+        if Path(name).name != name or not (path / name).is_file():
+            raise CheckpointError(f"{path / index} names the file {name!r}, which is not in the folder.")
+    return tuple(path / name for name in shards)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is not a JSON object, so it describes no checkpoint.")
+    return value

@@ -1,0 +1,1 @@
+"""K-prune: knowledge measurement, mask search and weight tuning, one sublayer at a time."""

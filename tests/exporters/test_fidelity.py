@@ -1,0 +1,89 @@
+import math
+
+import numpy as np
+import pytest
+
+from exporters.errors import MeasurementError
+from exporters.fidelity import (
+    classifier_fidelity,
+    embedding_fidelity,
+    multi_label_fidelity,
+    regression_fidelity,
+)
+from exporters.metrics import accuracy, cosine_of_pairs, micro_f1, spearman
+
+
+def test_classifier_by_hand() -> None:
+    dense = np.array([[0.0, 0.0], [2.0, 0.0]], dtype=np.float32)
+    pruned = np.array([[math.log(3), 0.0], [0.0, 1.0]], dtype=np.float32)
+    agreement, kl = classifier_fidelity(dense, pruned)
+    assert agreement.value == 0.5
+    first = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    p = math.exp(2) / (math.exp(2) + 1)
+    q = 1 / (1 + math.e)
+    second = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    assert kl.value == pytest.approx((first + second) / 2, rel=1e-6)
+    assert (agreement.higher_is_better, kl.higher_is_better) == (True, False)
+
+
+def test_multi_label_by_hand() -> None:
+    dense = np.array([[1.0, -1.0], [1.0, 1.0]], dtype=np.float32)
+    pruned = np.array([[1.0, 1.0], [1.0, 1.0]], dtype=np.float32)
+    agreement, kl = multi_label_fidelity(dense, pruned)
+    assert agreement.value == 0.75
+    p, q = 1 / (1 + math.e), 1 / (1 + math.exp(-1))
+    assert kl.value == pytest.approx((p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))) / 2, rel=1e-6)
+
+
+def test_regression_by_hand() -> None:
+    dense = np.array([[0.0], [2.0], [4.0]], dtype=np.float32)
+    (r2,) = regression_fidelity(dense, np.array([[1.0], [2.0], [4.0]], dtype=np.float32))
+    assert r2.value == pytest.approx(1 - 1 / 8)
+    with pytest.raises(MeasurementError, match="the same output for every held-out text"):
+        regression_fidelity(np.ones((3, 1)), np.ones((3, 1)))
+
+
+def test_embeddings_by_hand() -> None:
+    dense = np.eye(4, dtype=np.float32)[:3]
+    pruned = dense.copy()
+    pruned[2] = [0, 0, 3, 3]  # 45 degrees off
+    cosine, overlap = embedding_fidelity(dense, pruned)
+    assert cosine.value == pytest.approx((1 + 1 + 2**-0.5) / 3)
+    assert overlap.name == "top_2_overlap"  # three texts have two others each
+    assert overlap.value == 1.0
+
+
+def test_neighbours_that_change_are_counted() -> None:
+    angles = np.deg2rad(np.arange(0, 120, 10))
+    dense = np.stack([np.cos(angles), np.sin(angles)], 1)
+    shuffled = dense[::-1].copy()
+    shuffled[[0, 5]] = shuffled[[5, 0]]
+    _, same = embedding_fidelity(dense, dense)
+    _, other = embedding_fidelity(dense, shuffled)
+    assert same.value == 1.0
+    assert other.name == "top_10_overlap"
+    assert 0.8 < other.value < 1.0
+
+
+def test_what_cannot_be_compared() -> None:
+    with pytest.raises(MeasurementError, match="cannot be compared"):
+        classifier_fidelity(np.ones((2, 2)), np.ones((2, 3)))
+    with pytest.raises(MeasurementError, match="NaN or infinite"):
+        classifier_fidelity(np.ones((2, 2)), np.full((2, 2), np.nan))
+
+
+def test_metrics_by_hand() -> None:
+    dense, pruned = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+    metric = accuracy(dense, pruned, [0, 1])
+    assert (metric.dense, metric.pruned, metric.examples) == (1.0, 0.5, 2)
+    # 3 true labels, 2 predicted of which 1 right: precision 1/2, recall 1/3, F1 2/5
+    logits = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    assert micro_f1(logits, logits, [[1, 1], [1, 0]]).pruned == pytest.approx(2 / 5)
+    with pytest.raises(MeasurementError, match="do not fit"):
+        micro_f1(logits, logits, [[1], [1]])
+    ranks = spearman(np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0, 2.0]), [10, 20, 30])
+    assert (ranks.dense, ranks.pruned) == (pytest.approx(1.0), pytest.approx(-0.5))
+    assert spearman(np.ones(3), np.arange(3.0), [1, 2, 3]).dense == 0.0
+    with pytest.raises(MeasurementError, match="rank correlation has no meaning"):
+        spearman(np.ones(3), np.ones(3), [1, 1, 1])
+    assert cosine_of_pairs(np.array([[3.0, 4.0]]), np.array([[4.0, 3.0]])).item() == pytest.approx(24 / 25)

@@ -1,0 +1,84 @@
+import time
+
+import numpy as np
+import pytest
+from torch import nn
+
+from exporters.latency import (
+    LatencyReport,
+    Measured,
+    TimingSettings,
+    latency_stats,
+    measure_latency,
+    speedup_interval,
+)
+from exporters.machine import describe_machine
+from exporters.onnx_export import OnnxArtefact
+from exporters.runners.base import Array, Feeds
+from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
+from exporters.runners.torch_runner import TorchRunner
+from exporters.spec import ModelSpec, Shape
+
+QUICK = TimingSettings(warmup_s=0.02, seconds=0.1, min_blocks=5, block_s=0.02)
+
+
+def test_stats_by_hand() -> None:
+    stats = latency_stats([0.001, 0.002, 0.003, 0.004, 0.010], batch=8)
+    assert (stats.calls, stats.mean_ms, stats.p50_ms) == (5, 4.0, 3.0)
+    assert stats.p90_ms == pytest.approx(4 + 0.6 * 6)  # linear between the 4th and 5th of five
+    assert stats.sequences_per_s == 2000.0
+    assert stats.samples_ms == (1.0, 2.0, 3.0, 4.0, 10.0)
+
+
+def test_interval_holds_the_median_and_narrows() -> None:
+    random = np.random.default_rng(1)
+    few, many = random.normal(2, 0.2, 15), random.normal(2, 0.2, 400)
+    for ratios in (few, many):
+        low, high = speedup_interval(ratios)
+        assert low <= np.median(ratios) <= high
+    assert np.subtract(*speedup_interval(many)[::-1]) < np.subtract(*speedup_interval(few)[::-1])
+    assert speedup_interval(np.array([1.5, 1.5])) == (1.5, 1.5)
+
+
+class Slowed(TorchRunner):
+    def __init__(self, module: nn.Module, spec: ModelSpec, seconds: float) -> None:
+        super().__init__(module, spec)
+        self.seconds = seconds
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        time.sleep(self.seconds)
+        return {}
+
+
+@pytest.fixture(scope="module")
+def subject() -> Measured:
+    return Measured(dense_bytes=2, pruned_bytes=1, threads=2, machine=describe_machine())
+
+
+def test_a_known_ratio_is_measured(encoder: nn.Module, spec: ModelSpec, subject: Measured) -> None:
+    dense, pruned = Slowed(encoder, spec, 0.006), Slowed(encoder, spec, 0.002)
+    report = measure_latency(dense, pruned, spec, [Shape(2, 4)], subject, QUICK)
+    (shape,) = report.shapes
+    assert shape.speedup == pytest.approx(3.0, rel=0.25)
+    assert shape.speedup_low <= shape.speedup <= shape.speedup_high
+    assert shape.dense.p50_ms >= 6.0
+    assert shape.pruned.calls >= 5 * 5
+
+
+def test_real_sessions_and_every_shape(artefact: OnnxArtefact, spec: ModelSpec, subject: Measured) -> None:
+    shares: list[float] = []
+    with OnnxRuntimeRunner(artefact.path, 2) as one, OnnxRuntimeRunner(artefact.path, 2) as same:
+        report = measure_latency(one, same, spec, [Shape(1, 8), Shape(4, 32)], subject, QUICK, shares.append)
+    assert [shape.shape for shape in report.shapes] == ["1x8", "4x32"]
+    assert report.runtime == "onnxruntime (CPU)"
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert report.smallest_speedup.speedup == min(shape.speedup for shape in report.shapes)
+    assert LatencyReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_the_machine_is_described() -> None:
+    machine = describe_machine()
+    assert machine.cpus >= 1
+    assert machine.cpu_model
+    assert {"torch", "onnx", "numpy"} <= set(machine.versions)
