@@ -80,5 +80,6 @@ def check_shapes(shapes: tuple[Shape, ...], max_positions: int) -> None:
     for shape in shapes:
         if shape.sequence > max_positions:
             raise ShapeError(
-                f"The shape {shape} has {shape.sequence} tokens, but the model reads at most {max_positions}."
+                f"The shape {shape} has {shape.sequence} tokens, but the model reads at most {max_positions}: "
+                "ask for a shorter shape."
             )

@@ -29,7 +29,8 @@ from pruning.calibration.examples import (
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.checkpoint.source import CONFIG_FILE, file_sha256
 from pruning.errors import CheckpointError
-from pruning.flops import budget_flops
+from pruning.flops import check_reduction
+from pruning.kprune.loop import check_budget
 from pruning.prune import check_tokens
 from pruning.tasks import TaskKind
 
@@ -137,7 +138,7 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
     threads = recipe.threads or len(os.sched_getaffinity(0))
     _use_threads(threads)
     if prunes:
-        budget_flops(1, recipe.flops_reduction)
+        check_reduction(recipe.flops_reduction)
     source = load_checkpoint(recipe.model, recipe.allow_pickle)
     shapes = recipe.parsed_shapes if measures else ()
     check_shapes(shapes, source.max_positions)
@@ -148,6 +149,7 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
         )
     calibration, held_out = _texts(recipe, prunes=prunes, measures=measures)
     if prunes:
+        check_budget(source.open().shape, recipe.pruning)
         texts = flatten_pairs(calibration) if source.task.kind is TaskKind.EMBEDDING else calibration
         check_tokens(make_batches(source.tokenizer, texts, source.max_tokens), source.open().shape)
     required = recipe.min_metric is not None or recipe.label_column is not None

@@ -31,6 +31,20 @@ def unit_costs(hidden_size: int, head_size: int, ffn_matrices: int, sequence_len
     return UnitCosts(head=8 * d * d_h * s + 4 * s * s * d_h, neuron=2 * ffn_matrices * d * s)
 
 
+def check_reduction(reduction: float) -> None:
+    """Refuse a FLOPs reduction that is not strictly between 0 and 1.
+
+    Raises:
+        BudgetError: it is not; NaN is not either.
+
+    """
+    if not 0.0 < reduction < 1.0:
+        raise BudgetError(
+            f"The FLOPs reduction must be above 0 and below 1, but {reduction!r} was given: "
+            "use for example 0.5 to remove half of the encoder's FLOPs."
+        )
+
+
 def budget_flops(dense_flops: int, reduction: float) -> int:
     """Return the most FLOPs that may be kept so that at least ``reduction`` of them is removed.
 
@@ -41,9 +55,5 @@ def budget_flops(dense_flops: int, reduction: float) -> int:
         BudgetError: ``reduction`` is not strictly between 0 and 1.
 
     """
-    if not 0.0 < reduction < 1.0:
-        raise BudgetError(
-            f"The FLOPs reduction must be above 0 and below 1, but {reduction!r} was given: "
-            "use for example 0.5 to remove half of the encoder's FLOPs."
-        )
+    check_reduction(reduction)
     return int((1 - Fraction(repr(reduction))) * dense_flops)

@@ -125,8 +125,9 @@ class PruningPlan(_Record):
 
     @property
     def sha256(self) -> str:
-        """Hash of the plan's JSON text."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """Hash of the plan's content: of its JSON with sorted keys and no spaces."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return the plan as JSON text with one line for each layer's heads and neurons."""

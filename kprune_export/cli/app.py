@@ -1,11 +1,13 @@
 """The command line: its commands, and what becomes of errors."""
 
+import functools
 import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,58 +49,50 @@ def _root(
     pass
 
 
-app.command("prune-and-build")(prune_and_build)
-app.command("prune")(prune)
-app.command("export")(export)
-app.command("validate")(validate)
-app.command("verify")(verify)
-app.command("inspect")(inspect)
-app.command("doctor")(doctor)
+def _guarded(command: Callable[..., int]) -> Callable[..., None]:
+    """Return a command whose failures become one sentence on standard error and an exit code."""
+
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        from kprune_export.cli.console import route_warnings
+
+        route_warnings()
+        try:
+            code = command(**options)
+        except (Exception, KeyboardInterrupt) as error:
+            code = _report(error, as_json=bool(options.get("json_output")))
+        raise typer.Exit(code)
+
+    return run
+
+
+for _name, _command in (
+    ("prune-and-build", prune_and_build),
+    ("prune", prune),
+    ("export", export),
+    ("validate", validate),
+    ("verify", verify),
+    ("inspect", inspect),
+    ("doctor", doctor),
+):
+    app.command(_name)(_guarded(_command))
 
 
 def main() -> None:
-    """Run the command line; every failure becomes one sentence on standard error and an exit code."""
-    as_json = "--json" in sys.argv[1:]
-    try:
-        code = app(standalone_mode=False)
-    except Exception as error:
-        sys.exit(_report(error, as_json))
-    except KeyboardInterrupt as error:
-        sys.exit(_report(error, as_json))
-    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+    """Run the command line."""
+    app()
 
 
 def _report(error: BaseException, as_json: bool) -> int:
     """Say what went wrong and return the exit code; an error that is a bug says so."""
-    code = _usage_error_code(error)
-    if code is None:
-        found = exit_code_of(error)
-        code = ExitCode.INTERNAL if found is None else found
-        text = message_of(error)
-        if found is None:
-            text = f"internal error, {type(error).__name__}: {error} (set {TRACEBACK_VARIABLE}=1 to see where)"
-        _say(text, code, as_json)
-    if os.environ.get(TRACEBACK_VARIABLE):
-        traceback.print_exception(error)
-    return code
-
-
-def _usage_error_code(error: BaseException) -> int | None:
-    """Let click print its own usage errors, which name the option and the command."""
-    import click
-
-    if isinstance(error, click.exceptions.Exit):
-        return error.exit_code
-    if isinstance(error, click.ClickException):
-        error.show()
-        return ExitCode.BAD_INPUT
-    if isinstance(error, click.Abort):
-        _say("Interrupted.", ExitCode.INTERRUPTED, as_json=False)
-        return ExitCode.INTERRUPTED
-    return None
-
-
-def _say(text: str, code: int, as_json: bool) -> None:
+    found = exit_code_of(error)
+    code = ExitCode.INTERNAL if found is None else found
+    text = message_of(error)
+    if found is None:
+        text = f"internal error, {type(error).__name__}: {error} (set {TRACEBACK_VARIABLE}=1 to see where)"
     if as_json:
         print(json.dumps({"error": text, "exit_code": int(code)}))
     print(f"Error: {text}", file=sys.stderr)
+    if os.environ.get(TRACEBACK_VARIABLE):
+        traceback.print_exception(error)
+    return code

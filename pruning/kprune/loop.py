@@ -15,7 +15,7 @@ from pruning.kprune.journal import Journal, TunedSublayer
 from pruning.kprune.search import select_units
 from pruning.kprune.settings import KPruneSettings
 from pruning.kprune.tuning import NormalEquations
-from pruning.plan import LayerPlan
+from pruning.plan import EncoderShape, LayerPlan
 from pruning.tasks import divergence
 
 Progress = Callable[[float], None]
@@ -45,14 +45,7 @@ def prune_encoder(
     """
     settings = settings.resolved(adapter.task.kind)
     shape = adapter.shape
-    costs = unit_costs(shape.hidden_size, shape.head_size, shape.ffn_matrices, settings.sequence_length)
-    dense = sum(sublayer.units * _cost(sublayer, costs) for sublayer in adapter.sublayers)
-    left = budget_flops(dense, settings.flops_reduction)
-    if left < costs.neuron:
-        raise BudgetError(
-            f"A FLOPs reduction of {settings.flops_reduction} leaves nothing to keep: one neuron of this encoder is "
-            f"{costs.neuron / dense:.2e} of its FLOPs, so ask for at most {1 - costs.neuron / dense:.6f}."
-        )
+    costs, left = check_budget(shape, settings)
     work = _Work(len(adapter.sublayers), len(batches), progress)
     boundary = Boundary.at_embeddings(adapter, batches)
     kept: dict[tuple[int, SublayerKind], tuple[int, ...]] = {}
@@ -77,6 +70,24 @@ def prune_encoder(
         LayerPlan(heads=kept[layer, SublayerKind.ATTENTION], neurons=kept[layer, SublayerKind.FFN])
         for layer in range(shape.layers)
     )
+
+
+def check_budget(shape: EncoderShape, settings: KPruneSettings) -> tuple[UnitCosts, int]:
+    """Return what units cost, and the FLOPs that may be kept of a dense encoder.
+
+    Raises:
+        BudgetError: the reduction is not in (0, 1), or leaves not even one neuron.
+
+    """
+    costs = unit_costs(shape.hidden_size, shape.head_size, shape.ffn_matrices, settings.sequence_length)
+    dense = shape.layers * (shape.heads * costs.head + shape.neurons * costs.neuron)
+    left = budget_flops(dense, settings.flops_reduction)
+    if left < costs.neuron:
+        raise BudgetError(
+            f"A FLOPs reduction of {settings.flops_reduction} leaves nothing to keep: one neuron of this encoder is "
+            f"{costs.neuron / dense:.2e} of its FLOPs, so ask for at most {1 - costs.neuron / dense:.6f}."
+        )
+    return costs, left
 
 
 def _cost(sublayer: Sublayer, costs: UnitCosts) -> int:

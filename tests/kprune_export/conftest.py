@@ -1,0 +1,32 @@
+"""A bundle of a tiny classifier, built once."""
+
+from pathlib import Path
+
+import pytest
+
+from kprune_export.pipeline import Outcome, prune_and_build
+from kprune_export.recipe import Recipe
+
+
+def quick_recipe(model: Path, output: Path, texts: Path, **settings: object) -> Recipe:
+    quick = {
+        "calibration": str(texts),
+        "samples": 150,
+        "held_out": 40,
+        "sequence_length": 16,
+        "shapes": ("1x8", "2x16"),
+        "timing_seconds": 0.1,
+        "threads": 2,
+    }
+    return Recipe.build(None, {"model": str(model), "output": output, **quick, **settings})
+
+
+@pytest.fixture(scope="session")
+def make_recipe() -> object:
+    return quick_recipe
+
+
+@pytest.fixture(scope="session")
+def built(classifier: Path, texts_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    output = tmp_path_factory.mktemp("built") / "bundle"
+    return prune_and_build(quick_recipe(classifier, output, texts_file))

@@ -1,0 +1,74 @@
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from exporters.spec import Shape
+from kprune_export.cli import options
+from kprune_export.errors import RecipeError
+from kprune_export.recipe import Recipe
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_flags_override_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "model: a\noutput: b\nflops_reduction: 0.7\nshapes: [1x8, 2x16]\n")
+    recipe = Recipe.build(path, {"flops_reduction": 0.3, "output": Path("c")})
+    assert (recipe.model, recipe.output, recipe.flops_reduction) == ("a", Path("c"), 0.3)
+    assert recipe.parsed_shapes == (Shape(1, 8), Shape(2, 16))
+    assert Recipe.build(path, {"shapes": "3x4, 1x1"}).parsed_shapes == (Shape(3, 4), Shape(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("model: a\nflops: 0.5\n", "has the unknown key 'flops': known are model, output, flops_reduction"),
+        ("- a\n", "is not a mapping of settings to values"),
+        ("1: a\n", "is not a mapping of settings to values"),
+        ("a: [\n", "is not YAML"),
+        ("model: a\n", "'output' is missing"),
+        ("model: a\noutput: b\nsamples: none\n", "'samples' is not valid: .*'none' was given"),
+        ("model: a\noutput: b\nsamples: 0\n", "'samples' is not valid"),
+        ("model: a\noutput: b\nshapes: []\n", "'shapes' is not valid"),
+        ("model: a\noutput: b\nmin_speedup: -1\n", "'min_speedup' is not valid"),
+    ],
+)
+def test_bad_recipes_are_one_sentence(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem) as caught:
+        Recipe.build(write(tmp_path, text), {})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read"):
+        Recipe.build(tmp_path / "nowhere.yaml", {})
+
+
+def test_its_yaml_makes_it_again(tmp_path: Path) -> None:
+    recipe = Recipe.build(None, {"model": "m", "output": "o", "seed": 3, "shapes": "1x8", "min_speedup": 1.5})
+    assert Recipe.build(write(tmp_path, recipe.to_yaml()), {"output": "o"}) == recipe
+
+
+def test_the_record_holds_what_the_command_uses() -> None:
+    recipe = Recipe.build(None, {"model": "m", "output": "o"})
+    assert set(recipe.for_record(prunes=False, measures=False)) == {
+        "model",
+        "allow_pickle",
+        "text_column",
+        "pair_column",
+    }
+    assert set(recipe.for_record(prunes=True, measures=True)) == set(Recipe.model_fields) - {"output", "threads"}
+
+
+def test_every_setting_has_a_flag_with_the_default_that_help_shows() -> None:
+    flags = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): value for name, value in vars(options).items()}
+    for name, field in Recipe.model_fields.items():
+        shown = getattr(get_args(flags[name])[1], "show_default", None)
+        if isinstance(shown, str) and re.match(r"[\d.x,]+$", shown):
+            default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+            assert str(default) == shown, name

@@ -1,0 +1,213 @@
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from exporters.errors import MissingRuntimeError
+from kprune_export.bundle.layout import MANIFEST, WORK
+from kprune_export.bundle.manifest import Manifest, SourceRecord, StageRecord
+from kprune_export.bundle.verify import verify_bundle
+from kprune_export.bundle.workspace import FinishedStage, Workspace
+from kprune_export.errors import BundleError, LabelError, OutputFolderError
+
+
+def make_manifest(stages: list[FinishedStage]) -> Manifest:
+    return Manifest(
+        command="test",
+        verdict="passed",
+        gates=(),
+        task="none",
+        labels=(),
+        plan_sha256=None,
+        flops_reduction=None,
+        source=SourceRecord(model="m", weights_sha256="a", config_sha256="b", tokenizer_sha256="c"),
+        calibration=None,
+        held_out=None,
+        recipe={},
+        versions={},
+        stages=tuple(x.stage for x in stages),
+        files=tuple(file for x in stages for file in x.files),
+    )
+
+
+def finish(workspace: Workspace, name: str, outputs: dict[str, str], key: str = "k") -> FinishedStage:
+    folder = workspace.begin(name)
+    tops = []
+    for path, text in outputs.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+        tops.append(path.split("/")[0] if path.startswith("checkpoint/") else path)
+    record = StageRecord(name=name, key=key, reproducible=True, outputs=tuple(dict.fromkeys(tops)))
+    return workspace.finish(record)
+
+
+def publish(output: Path, stages: dict[str, dict[str, str]], key: str = "k") -> None:
+    with Workspace.open(output) as workspace:
+        finished = [finish(workspace, name, outputs, key) for name, outputs in stages.items()]
+        workspace.publish(make_manifest(finished), finished)
+
+
+def tree(output: Path) -> dict[str, str]:
+    return {p.relative_to(output).as_posix(): p.read_text() for p in sorted(output.rglob("*")) if p.is_file()}
+
+
+FIRST = {"one": {"plan.json": "plan", "checkpoint/a": "a", "checkpoint/b": "b"}, "two": {"onnx/model.onnx": "onnx"}}
+
+
+def test_publishes_everything_and_leaves_no_work(tmp_path: Path) -> None:
+    publish(tmp_path / "out", FIRST)
+    found = tree(tmp_path / "out")
+    assert set(found) == {"plan.json", "checkpoint/a", "checkpoint/b", "onnx/model.onnx", MANIFEST}
+    manifest, difference = verify_bundle(tmp_path / "out")
+    assert not difference
+    assert manifest.reproducible_hashes().keys() == set(found) - {MANIFEST}
+
+
+def test_a_new_bundle_replaces_all_of_the_old_one(tmp_path: Path) -> None:
+    publish(tmp_path, FIRST)
+    publish(tmp_path, {"one": {"plan.json": "new", "checkpoint/a": "new"}}, key="other")
+    assert tree(tmp_path).keys() == {"plan.json", "checkpoint/a", MANIFEST}
+    assert tree(tmp_path)["checkpoint/a"] == "new"
+    assert not verify_bundle(tmp_path)[1]
+
+
+def test_a_published_stage_still_holds_until_something_changes(tmp_path: Path) -> None:
+    publish(tmp_path, FIRST)
+    with Workspace.open(tmp_path) as workspace:
+        assert workspace.finished("one", "k") is not None
+        assert workspace.finished("one", "another key") is None
+    (tmp_path / "checkpoint" / "b").write_text("B")
+    with Workspace.open(tmp_path) as workspace:
+        assert workspace.finished("one", "k") is None
+        assert workspace.finished("two", "k") is not None
+
+
+def test_unpublished_work_of_other_settings_does_not_shadow_the_bundle(tmp_path: Path) -> None:
+    publish(tmp_path, FIRST)
+    with pytest.raises(KeyboardInterrupt), Workspace.open(tmp_path) as workspace:
+        finish(workspace, "two", {"onnx/model.onnx": "other"}, key="other")
+        raise KeyboardInterrupt
+    with Workspace.open(tmp_path) as workspace:
+        record = workspace.finished("two", "k")
+        assert record is not None
+        assert workspace.path(record, "onnx/model.onnx").read_text() == "onnx"
+
+
+def test_an_interrupted_run_keeps_finished_stages_only(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), Workspace.open(output) as workspace:
+        finish(workspace, "one", FIRST["one"])
+        (workspace.begin("two") / "half").write_text("x")
+        raise KeyboardInterrupt
+    assert not list((output / WORK).rglob("half"))
+    with Workspace.open(output) as workspace:
+        assert workspace.finished("one", "k") is not None
+        assert workspace.finished("two", "k") is None
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2, 3])
+def test_a_run_killed_while_publishing_goes_on(tmp_path: Path, moved: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever renames were done, the folder has no manifest, and every stage is still found."""
+    from kprune_export.bundle import workspace as module
+
+    publish(tmp_path, {"one": {"plan.json": "old", "checkpoint/a": "old"}}, key="old")
+    replace, calls = module._replace, []
+
+    def replace_some(built: Path, place: Path) -> None:
+        if len(calls) == moved:
+            raise KeyboardInterrupt
+        calls.append(place)
+        replace(built, place)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), Workspace.open(tmp_path) as workspace:
+        finished = [finish(workspace, name, outputs) for name, outputs in FIRST.items()]
+        patch.setattr(module, "_replace", replace_some)
+        workspace.publish(make_manifest(finished), finished)
+        raise KeyboardInterrupt
+    if moved < 3:
+        assert not (tmp_path / MANIFEST).exists()
+        with Workspace.open(tmp_path) as workspace:
+            found = [workspace.finished(name, "k") for name in FIRST]
+            assert all(found)
+            records = [x for x in found if x]
+            workspace.publish(make_manifest(records), records)
+    assert tree(tmp_path)["plan.json"] == "plan"
+    assert not verify_bundle(tmp_path)[1]
+
+
+@pytest.mark.parametrize("error", [LabelError("bad"), MissingRuntimeError("none"), OSError(28, "No space left")])
+def test_bad_input_leaves_no_trace(tmp_path: Path, error: Exception) -> None:
+    output = tmp_path / "deep" / "out"
+    with pytest.raises(type(error)), Workspace.open(output) as workspace:
+        finish(workspace, "one", FIRST["one"])
+        raise error
+    assert not (tmp_path / "deep").exists()
+    publish(output, FIRST)
+    before = tree(output)
+    with pytest.raises(type(error)), Workspace.open(output) as workspace:
+        finish(workspace, "one", {"plan.json": "x"}, key="new")
+        raise error
+    assert tree(output) == before
+    assert not (output / WORK).exists()
+
+
+def test_a_bug_keeps_finished_stages(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Workspace.open(tmp_path) as workspace:
+        finish(workspace, "one", FIRST["one"])
+        raise ZeroDivisionError
+    with Workspace.open(tmp_path) as workspace:
+        assert workspace.finished("one", "k") is not None
+
+
+def test_refuses_a_folder_that_holds_something_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(OutputFolderError, match="holds 'thesis.txt', which is not part of a bundle"):
+        publish(tmp_path, FIRST)
+    assert tree(tmp_path) == {"thesis.txt": "precious"}
+    with pytest.raises(OutputFolderError, match="is a file, but the output must be a folder"):
+        publish(tmp_path / "thesis.txt", FIRST)
+
+
+def _try_to_open(output: Path, answers: "multiprocessing.Queue[str]") -> None:
+    try:
+        with Workspace.open(output):
+            answers.put("opened")
+    except OutputFolderError as error:
+        answers.put(str(error))
+
+
+def test_two_runs_are_kept_apart(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    with Workspace.open(tmp_path) as workspace:
+        finish(workspace, "one", FIRST["one"])
+        other = context.Process(target=_try_to_open, args=(tmp_path, answers))
+        other.start()
+        other.join(60)
+        assert answers.get(timeout=5).startswith("Another run is writing to")
+        assert workspace.finished("one", "k") is not None  # the other run has removed nothing
+
+
+def test_a_stage_that_forgets_an_output_is_found_out(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is missing"), Workspace.open(tmp_path) as workspace:
+        workspace.begin("one")
+        workspace.finish(StageRecord(name="one", key="k", reproducible=True, outputs=("plan.json",)))
+
+
+def test_verify_lists_every_difference(tmp_path: Path) -> None:
+    publish(tmp_path, FIRST)
+    (tmp_path / "plan.json").write_text("plAn")
+    (tmp_path / "checkpoint" / "a").unlink()
+    (tmp_path / "checkpoint" / "b").unlink()
+    (tmp_path / "checkpoint" / "b").symlink_to("/etc/hostname")
+    (tmp_path / "onnx" / "extra").write_text("x")
+    lines = verify_bundle(tmp_path)[1].lines()
+    assert lines == ["- missing checkpoint/a", "+ extra   onnx/extra", "! changed checkpoint/b", "! changed plan.json"]
+
+
+def test_a_manifest_is_checked(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is not a finished bundle"):
+        verify_bundle(tmp_path)
+    (tmp_path / MANIFEST).write_text('{"format": "other"}')
+    with pytest.raises(BundleError, match="is not a valid manifest: .*kprune-bundle"):
+        verify_bundle(tmp_path)
