@@ -10,18 +10,19 @@ from torch import Tensor, nn
 
 from exporters.parity import FLOAT32_TOLERANCE, Tolerance
 from exporters.runners.base import Array, Feeds
+from exporters.runners.onnxruntime_runner import CPU_PROVIDER, session_options
 
 
 def first_difference(
-    module: nn.Module, path: Path, feeds: Feeds, tolerance: Tolerance = FLOAT32_TOLERANCE
+    module: nn.Module, path: Path, feeds: Feeds, threads: int, tolerance: Tolerance = FLOAT32_TOLERANCE
 ) -> str | None:
     """Return the name of the first LayerNorm whose outputs differ, or None if all agree or none match up.
 
     Norms stand at the borders of an encoder's sublayers, are called in the same order in torch and in
-    the graph, and survive the export one to one.
+    the graph, and survive the export one to one. ``threads`` is how many ONNX Runtime uses.
     """
     expected = _norms_of_module(module, feeds)
-    actual = _norms_of_graph(path, feeds)
+    actual = _norms_of_graph(path, feeds, threads)
     if len(expected) != len(actual):
         return None
     for (name, right), given in zip(expected, actual, strict=True):
@@ -53,15 +54,15 @@ def _norms_of_module(module: nn.Module, feeds: Feeds) -> list[tuple[str, Array]]
     return outputs
 
 
-def _norms_of_graph(path: Path, feeds: Feeds) -> list[Array]:
+def _norms_of_graph(path: Path, feeds: Feeds, threads: int) -> list[Array]:
     import onnxruntime
 
     model = onnx.load(path)
     names = [node.output[0] for node in model.graph.node if node.op_type == "LayerNormalization"]
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.use_per_session_threads = False
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), session_options(threads), providers=[CPU_PROVIDER]
+    )
     values: list[Array] = session.run(names, dict(feeds))
     return values

@@ -110,6 +110,7 @@ def measure_latency(
     spec: ModelSpec,
     shapes: Sequence[Shape],
     subject: Measured,
+    pool: str,
     settings: TimingSettings | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> LatencyReport:
@@ -121,6 +122,7 @@ def measure_latency(
         spec: the inputs to make.
         shapes: the shapes to time.
         subject: the models' sizes, the threads and the machine, for the record.
+        pool: which threads the runners use, in words, for the record.
         settings: how long to measure.
         progress: told how far the measurement is.
 
@@ -137,8 +139,8 @@ def measure_latency(
     return LatencyReport(
         runtime=pruned.name,
         method=(
-            f"blocks of about {settings.block_s * 1000:.0f} ms, dense and pruned in turn, one process, a shared thread "
-            f"pool, {settings.warmup_s * 1000:.0f} ms warm-up; host memory to host memory"
+            f"blocks of about {settings.block_s * 1000:.0f} ms, dense and pruned in turn, in one process with "
+            f"{pool}, {settings.warmup_s * 1000:.0f} ms warm-up; host memory to host memory"
         ),
         subject=subject,
         shapes=tuple(results),

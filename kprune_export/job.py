@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from exporters.machine import MachineRecord, describe_machine, installed_versions
-from exporters.runners.onnxruntime_runner import share_thread_pool
 from exporters.spec import Shape, check_shapes
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.errors import RecipeError
@@ -118,6 +119,11 @@ class Job:
         return installed_versions()
 
 
+def thread_count(recipe: Recipe) -> int:
+    """Return how many threads a recipe asks for: all that the process may use unless it says."""
+    return recipe.threads or len(os.sched_getaffinity(0))
+
+
 def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
     """Load and check everything that a run needs; write nothing.
 
@@ -135,8 +141,8 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
         RecipeError: settings contradict each other.
 
     """
-    threads = recipe.threads or len(os.sched_getaffinity(0))
-    _use_threads(threads)
+    threads = thread_count(recipe)
+    torch.set_num_threads(threads)
     if prunes:
         check_reduction(recipe.flops_reduction)
     source = load_checkpoint(recipe.model, recipe.allow_pickle)
@@ -155,13 +161,6 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
     required = recipe.min_metric is not None or recipe.label_column is not None
     labels = task_labels(source.task, held_out, required) if measures else None
     return Job(recipe, prunes, measures, source, tuple(calibration), tuple(held_out), labels, shapes, threads)
-
-
-def _use_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-    share_thread_pool(threads)
 
 
 def _texts(recipe: Recipe, *, prunes: bool, measures: bool) -> tuple[list[Example], list[Example]]:

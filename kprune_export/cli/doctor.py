@@ -10,6 +10,7 @@ def doctor(json_output: options.Json = False) -> int:
     """
     import json
 
+    from rich.markup import escape
     from rich.table import Table
 
     from kprune_export.cli.console import output_console
@@ -22,13 +23,16 @@ def doctor(json_output: options.Json = False) -> int:
         print(json.dumps({"ready": code is ExitCode.OK, "findings": [x.model_dump() for x in findings]}, indent=2))
         return code
     table = Table(title="This machine", title_justify="left")
-    for name in ("", "found", "detail", "to install"):
-        table.add_column(name)
+    for name in ("", "found", "detail"):
+        table.add_column(name, overflow="fold")
     for finding in findings:
         mark = "[green]yes[/]" if finding.found else "[red]no[/]" if finding.needed else "no"
-        table.add_row(finding.name, mark, finding.detail, finding.remedy or "")
+        table.add_row(finding.name, mark, escape(finding.detail))
     console = output_console()
     console.print(table)
     ready = "The main job can run here." if code is ExitCode.OK else "The main job cannot run here yet."
     console.print(ready)
+    for finding in findings:
+        if finding.remedy:
+            console.print(f"To install {finding.name}: {finding.remedy}", markup=False)
     return code

@@ -20,10 +20,12 @@ def export(
     """
     overrides = given(dict(locals()))
     from kprune_export import pipeline
-    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.console import ConsoleReporter, own_process
     from kprune_export.cli.results import print_summary
     from kprune_export.recipe import Recipe
     from kprune_export.summary import summarise
 
-    outcome = pipeline.export(Recipe.build(None, overrides), ConsoleReporter())
+    settings = Recipe.build(None, overrides)
+    own_process(settings)
+    outcome = pipeline.export(settings, ConsoleReporter())
     return print_summary(summarise(outcome), as_json=json_output)

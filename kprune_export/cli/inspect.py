@@ -12,6 +12,7 @@ def inspect(
     json_output: options.Json = False,
 ) -> int:
     """Show the widths that each layer keeps."""
+    from rich.markup import escape
     from rich.table import Table
 
     from kprune_export.cli.console import output_console
@@ -24,7 +25,7 @@ def inspect(
         return ExitCode.OK
     shape = found.shape
     table = Table(
-        title=f"{found.kind}, {found.family}, {shape.hidden_size} wide: {found.flops_reduction:.2%} of FLOPs removed",
+        title=f"{found.kind}, {escape(found.family)}: {found.flops_reduction:.2%} of FLOPs removed",
         title_justify="left",
     )
     table.add_column("layer", justify="right")

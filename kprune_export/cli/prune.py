@@ -29,10 +29,12 @@ def prune(
     """
     overrides = given(dict(locals()))
     from kprune_export import pipeline
-    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.console import ConsoleReporter, own_process
     from kprune_export.cli.results import print_summary
     from kprune_export.recipe import Recipe
     from kprune_export.summary import summarise
 
-    outcome = pipeline.prune(Recipe.build(recipe, overrides), ConsoleReporter())
+    settings = Recipe.build(recipe, overrides)
+    own_process(settings)
+    outcome = pipeline.prune(settings, ConsoleReporter())
     return print_summary(summarise(outcome), as_json=json_output)

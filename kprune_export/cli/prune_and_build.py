@@ -42,10 +42,12 @@ def prune_and_build(
     """
     overrides = given(dict(locals()))
     from kprune_export import pipeline
-    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.console import ConsoleReporter, own_process
     from kprune_export.cli.results import print_summary
     from kprune_export.recipe import Recipe
     from kprune_export.summary import summarise
 
-    outcome = pipeline.prune_and_build(Recipe.build(recipe, overrides), ConsoleReporter())
+    settings = Recipe.build(recipe, overrides)
+    own_process(settings)
+    outcome = pipeline.prune_and_build(settings, ConsoleReporter())
     return print_summary(summarise(outcome), as_json=json_output)

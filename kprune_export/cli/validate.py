@@ -47,7 +47,7 @@ def validate(
 
     from kprune_export import pipeline
     from kprune_export.bundle.manifest import Manifest
-    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.console import ConsoleReporter, own_process
     from kprune_export.cli.results import print_summary
     from kprune_export.recipe import Recipe
     from kprune_export.summary import summarise
@@ -57,6 +57,8 @@ def validate(
     settings = {**Manifest.read(bundle).recipe, **values}
     with tempfile.TemporaryDirectory(prefix="kprune-export-") as temporary:
         settings["output"] = output or Path(temporary) / "validation"
-        outcome = pipeline.validate(bundle, Recipe.build(None, settings), ConsoleReporter())
+        checked = Recipe.build(None, settings)
+        own_process(checked)
+        outcome = pipeline.validate(bundle, checked, ConsoleReporter())
         summary = summarise(outcome).model_copy(update={"output": str(output) if output else None})
     return print_summary(summary, as_json=json_output)

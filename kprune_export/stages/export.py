@@ -60,7 +60,7 @@ def parity_of(checkpoint: EncoderCheckpoint, path: Path, job: Job, progress: Sha
             TorchRunner(module, spec),
             candidate,
             spec,
-            locate=lambda feeds: first_difference(module, path, feeds),
+            locate=lambda feeds: first_difference(module, path, feeds, job.threads),
             progress=progress,
         )
 

@@ -15,7 +15,7 @@ from exporters.fidelity import (
 from exporters.latency import Measured, measure_latency
 from exporters.metrics import TaskMetric, accuracy, cosine_of_pairs, micro_f1, spearman
 from exporters.runners.base import Array, Runner
-from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
+from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner, pool_description
 from kprune_export.bundle.layout import FIDELITY, LATENCY, ONNX
 from kprune_export.job import Job
 from kprune_export.stages.base import Desk, ShareDone, Stage
@@ -99,7 +99,9 @@ class LatencyStage(Stage):
             OnnxRuntimeRunner(desk.files(DENSE_ONNX), job.threads) as dense,
             OnnxRuntimeRunner(desk.files(ONNX), job.threads) as pruned,
         ):
-            report = measure_latency(dense, pruned, spec, job.shapes, subject, job.recipe.timing, desk.progress)
+            report = measure_latency(
+                dense, pruned, spec, job.shapes, subject, pool_description(), job.recipe.timing, desk.progress
+            )
         (desk.folder / LATENCY).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

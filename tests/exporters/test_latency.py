@@ -57,7 +57,7 @@ def subject() -> Measured:
 
 def test_a_known_ratio_is_measured(encoder: nn.Module, spec: ModelSpec, subject: Measured) -> None:
     dense, pruned = Slowed(encoder, spec, 0.006), Slowed(encoder, spec, 0.002)
-    report = measure_latency(dense, pruned, spec, [Shape(2, 4)], subject, QUICK)
+    report = measure_latency(dense, pruned, spec, [Shape(2, 4)], subject, "a pool", QUICK)
     (shape,) = report.shapes
     assert shape.speedup == pytest.approx(3.0, rel=0.25)
     assert shape.speedup_low <= shape.speedup <= shape.speedup_high
@@ -68,7 +68,7 @@ def test_a_known_ratio_is_measured(encoder: nn.Module, spec: ModelSpec, subject:
 def test_real_sessions_and_every_shape(artefact: OnnxArtefact, spec: ModelSpec, subject: Measured) -> None:
     shares: list[float] = []
     with OnnxRuntimeRunner(artefact.path, 2) as one, OnnxRuntimeRunner(artefact.path, 2) as same:
-        report = measure_latency(one, same, spec, [Shape(1, 8), Shape(4, 32)], subject, QUICK, shares.append)
+        report = measure_latency(one, same, spec, [Shape(1, 8), Shape(4, 32)], subject, "a pool", QUICK, shares.append)
     assert [shape.shape for shape in report.shapes] == ["1x8", "4x32"]
     assert report.runtime == "onnxruntime (CPU)"
     assert shares == sorted(shares)

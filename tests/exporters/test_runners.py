@@ -59,6 +59,7 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
 
 
 def test_the_pool_cannot_change_its_size(artefact: OnnxArtefact) -> None:
+    share_thread_pool(2)
     OnnxRuntimeRunner(artefact.path, 2)
     with pytest.raises(RunnerError, match="already runs with 2 threads in this process and cannot change to 3"):
         share_thread_pool(3)

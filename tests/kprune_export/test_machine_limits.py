@@ -1,0 +1,136 @@
+"""What the machine may lack: heavy packages at help time, and room on the disk."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+
+from kprune_export.pipeline import Outcome
+
+ROOT = Path(__file__).parents[2]
+
+
+def closure(name: str, seen: dict[str, Distribution]) -> dict[str, Distribution]:
+    """Return a distribution and all that it requires without extras, as far as this environment has them."""
+    from packaging.requirements import Requirement
+
+    key = re.sub(r"[-_.]+", "-", name).lower()
+    if key in seen:
+        return seen
+    try:
+        seen[key] = distribution(name)
+    except PackageNotFoundError:
+        return seen
+    for text in seen[key].requires or []:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            closure(requirement.name, seen)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh virtual environment with the base dependencies alone, linked from this one."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=False, symlinks=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    target = folder / "lib" / version / "site-packages"
+    found = closure("kprune-export", {})
+    assert {"torch", "transformers", "onnxruntime-gpu", "typer"} <= set(found)
+    assert not {"tensorrt", "tritonclient", "sentence-transformers", "pytest"} & set(found)
+    tops = {file.parts[0] for item in found.values() for file in item.files or [] if file.parts[0] != ".."}
+    site = Path(sysconfig.get_path("purelib"))
+    for top in tops - {"__pycache__"}:
+        if (site / top).exists() and not (target / top).exists():
+            (target / top).symlink_to(site / top)
+    for package in ("kprune_export", "pruning", "exporters"):
+        (target / package).unlink(missing_ok=True)
+        (target / package).symlink_to(ROOT / package)
+    return folder / "bin" / "python"
+
+
+def test_help_needs_nothing_heavy_and_is_quick(bare: Path) -> None:
+    program = (
+        "import sys, time\nstart = time.perf_counter()\nsys.argv = ['kprune-export', '--help']\n"
+        "from kprune_export.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'scipy', 'onnx', 'onnxruntime', 'pydantic', 'matplotlib'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    run = subprocess.run([bare, "-c", program], capture_output=True, text=True, check=True, cwd="/", timeout=60)
+    assert "prune-and-build" in run.stdout
+    assert "HEAVY []" in run.stderr
+
+
+def test_every_command_has_help_in_a_bare_environment(bare: Path) -> None:
+    for command in ("prune-and-build", "prune", "export", "validate", "verify", "inspect", "doctor"):
+        run = subprocess.run(
+            [bare, "-m", "kprune_export", command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd="/",
+            timeout=60,
+        )
+        assert "Usage" in run.stdout
+
+
+def test_doctor_names_what_is_missing_in_a_bare_environment(bare: Path) -> None:
+    run = subprocess.run(
+        [bare, "-m", "kprune_export", "doctor"], capture_output=True, text=True, cwd="/", timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert 'To install tritonclient: pip install "kprune-export[triton]"\n' in run.stdout
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mount], capture_output=True, text=True, check=False
+    )
+    if made.returncode != 0:
+        pytest.skip(f"needs the right to mount a small file system: {made.stderr.strip()}")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "--lazy", mount], check=True)
+
+
+@pytest.mark.parametrize("free_kib", [40, 250, 450, 700])
+def test_a_full_disk_leaves_the_old_bundle(
+    small_disk: Path, free_kib: int, built: Outcome, classifier: Path, texts_file: Path, cli: object,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    import shutil
+
+    bundle = Path(shutil.copytree(built.output, small_disk / "bundle"))
+    before = {p.relative_to(bundle): p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
+    free = os.statvfs(small_disk)
+    filler = free.f_bavail * free.f_frsize - free_kib * 1024
+    (small_disk / "filler").write_bytes(b"x" * max(0, filler))
+    arguments = [
+        "prune-and-build",
+        classifier,
+        "-o",
+        bundle,
+        "--calibration",
+        texts_file,
+        "--samples",
+        150,
+        "--threads",
+        2,
+    ]
+    arguments += ["--shapes", "1x8", "--timing-seconds", 0.1, "--seed", 5]
+    assert cli(*arguments) == 2  # type: ignore[operator]
+    assert "No space is left on the disk" in capsys.readouterr().err
+    assert {p.relative_to(bundle): p.read_bytes() for p in bundle.rglob("*") if p.is_file()} == before
