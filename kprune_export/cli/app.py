@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kprune_export.cli.demo import demo
 from kprune_export.cli.doctor import doctor
 from kprune_export.cli.export import export
 from kprune_export.cli.inspect import inspect
@@ -74,6 +75,7 @@ for _name, _command in (
     ("verify", verify),
     ("inspect", inspect),
     ("doctor", doctor),
+    ("demo", demo),
 ):
     app.command(_name)(_guarded(_command))
 
