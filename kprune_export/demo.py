@@ -16,6 +16,7 @@ def demo_model() -> Path:
 
     Raises:
         RecipeError: the package is not installed, or its weights are not those of the model.
+
     """
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:

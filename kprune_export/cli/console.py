@@ -5,7 +5,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -39,14 +38,6 @@ def route_warnings() -> None:
         logger.handlers = [handler]
         logger.setLevel(logging.WARNING)
         logger.propagate = False
-
-
-def own_process(recipe: Any) -> None:
-    """Set up ONNX Runtime's threads for the whole process, which belongs to the command line."""
-    from exporters.runners.onnxruntime_runner import share_thread_pool
-    from kprune_export.job import thread_count
-
-    share_thread_pool(thread_count(recipe))
 
 
 class ConsoleReporter:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.running import run_recipe
 
 
 def demo(
@@ -19,16 +20,11 @@ def demo(
     """
     from kprune_export import pipeline
     from kprune_export.bundle.layout import REPORT
-    from kprune_export.cli.console import ConsoleReporter, output_console, own_process
-    from kprune_export.cli.results import print_summary
+    from kprune_export.cli.console import output_console
     from kprune_export.demo import demo_model
-    from kprune_export.recipe import Recipe
-    from kprune_export.summary import summarise
 
-    settings = Recipe.build(None, {"model": str(demo_model()), "output": output, "flops_reduction": 0.5})
-    own_process(settings)
-    outcome = pipeline.prune_and_build(settings, ConsoleReporter())
-    code = print_summary(summarise(outcome), as_json=json_output)
+    settings = {"model": str(demo_model()), "output": output, "flops_reduction": 0.5}
+    code = run_recipe(pipeline.prune_and_build, None, settings, as_json=json_output)
     if not json_output:
         output_console().print(f"Open the report: {(output / REPORT).resolve()}", markup=False)
     return code

@@ -2,6 +2,7 @@
 
 from kprune_export.cli import options
 from kprune_export.cli.options import given
+from kprune_export.cli.running import run_recipe
 
 
 def export(
@@ -20,12 +21,5 @@ def export(
     """
     overrides = given(dict(locals()))
     from kprune_export import pipeline
-    from kprune_export.cli.console import ConsoleReporter, own_process
-    from kprune_export.cli.results import print_summary
-    from kprune_export.recipe import Recipe
-    from kprune_export.summary import summarise
 
-    settings = Recipe.build(None, overrides)
-    own_process(settings)
-    outcome = pipeline.export(settings, ConsoleReporter())
-    return print_summary(summarise(outcome), as_json=json_output)
+    return run_recipe(pipeline.export, None, overrides, as_json=json_output)

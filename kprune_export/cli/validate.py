@@ -7,6 +7,7 @@ import typer
 
 from kprune_export.cli import options
 from kprune_export.cli.options import given
+from kprune_export.cli.running import run_recipe
 
 
 def validate(
@@ -44,21 +45,15 @@ def validate(
     """
     values = given(dict(locals()))
     import tempfile
+    from functools import partial
 
     from kprune_export import pipeline
     from kprune_export.bundle.manifest import Manifest
-    from kprune_export.cli.console import ConsoleReporter, own_process
-    from kprune_export.cli.results import print_summary
-    from kprune_export.recipe import Recipe
-    from kprune_export.summary import summarise
 
     values.pop("bundle")
     values |= {"model": values.pop("dense")} if dense else {}
     settings = {**Manifest.read(bundle).recipe, **values}
+    run = partial(pipeline.validate, bundle)
     with tempfile.TemporaryDirectory(prefix="kprune-export-") as temporary:
         settings["output"] = output or Path(temporary) / "validation"
-        checked = Recipe.build(None, settings)
-        own_process(checked)
-        outcome = pipeline.validate(bundle, checked, ConsoleReporter())
-        summary = summarise(outcome).model_copy(update={"output": str(output) if output else None})
-    return print_summary(summary, as_json=json_output)
+        return run_recipe(run, None, settings, as_json=json_output, keeps_output=output is not None)

@@ -1,0 +1,39 @@
+"""From what was typed to what is printed: the part that all running commands share."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kprune_export.pipeline import Outcome, Reporter
+    from kprune_export.recipe import Recipe
+
+Run = Callable[["Recipe", "Reporter | None"], "Outcome"]
+
+
+def run_recipe(
+    run: Run, file: Path | None, settings: Mapping[str, Any], *, as_json: bool, keeps_output: bool = True
+) -> int:
+    """Run a recipe in this process, print what it came to, and return the exit code.
+
+    Args:
+        run: the pipeline's function.
+        file: a recipe file, if one was given.
+        settings: the settings that go over it.
+        as_json: whether to print for machines.
+        keeps_output: whether the output folder outlives the command, and is worth naming.
+
+    """
+    from exporters.runners.onnxruntime_runner import share_thread_pool
+    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.results import print_summary
+    from kprune_export.job import thread_count
+    from kprune_export.recipe import Recipe
+    from kprune_export.summary import summarise
+
+    recipe = Recipe.build(file, settings)
+    share_thread_pool(thread_count(recipe))  # the process is the command line's own
+    summary = summarise(run(recipe, ConsoleReporter()))
+    if not keeps_output:
+        summary = summary.model_copy(update={"output": None})
+    return print_summary(summary, as_json=as_json)
