@@ -16,7 +16,7 @@ import torch
 
 from exporters.fidelity import embedding_fidelity
 from exporters.metrics import cosine_of_pairs, spearman
-from pruning import KPruneSettings, ServingModule, load_checkpoint
+from pruning import PruningSettings, ServingModule, load_checkpoint
 from pruning.calibration.batches import make_batches
 from pruning.calibration.docstrings import docstring_examples
 from pruning.calibration.examples import Example, flatten_pairs, read_examples, split_examples
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--rates", default="0.3,0.5,0.7")
+    parser.add_argument("--method", default="kprune")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--embedded", action="store_true")
@@ -60,7 +61,9 @@ def main() -> None:
     print("removed  Spearman dense  pruned  mean cosine  overlap  (heads, neurons) by layer")
     for rate in map(float, options.rates.split(",")):
         checkpoint = load_checkpoint(options.model)
-        plan = prune_checkpoint(checkpoint, texts, KPruneSettings(flops_reduction=rate), options.seed)
+        plan = prune_checkpoint(
+            checkpoint, texts, PruningSettings(flops_reduction=rate, method=options.method), options.seed
+        )
         pruned = embed(checkpoint, single)
         metric = spearman(*(cosine_of_pairs(x[first], x[second]) for x in (dense, pruned)), labels)
         cosine, overlap = embedding_fidelity(dense, pruned)

@@ -25,7 +25,7 @@ import torch
 
 from exporters.fidelity import classifier_fidelity
 from exporters.metrics import accuracy
-from pruning import KPruneSettings, ServingModule, load_checkpoint
+from pruning import PruningSettings, ServingModule, load_checkpoint
 from pruning.calibration.batches import Batch, make_batches
 from pruning.calibration.examples import Example, read_examples, split_examples
 from pruning.checkpoint.load import EncoderCheckpoint
@@ -70,7 +70,9 @@ def measure(options: argparse.Namespace, rate: float) -> dict[str, Any]:
     dense_logits = logits(checkpoint, dev)
     loaded = peak_mib()
     start = time.perf_counter()
-    plan = prune_checkpoint(checkpoint, texts, KPruneSettings(flops_reduction=rate), options.seed)
+    plan = prune_checkpoint(
+        checkpoint, texts, PruningSettings(flops_reduction=rate, method=options.method), options.seed
+    )
     seconds = time.perf_counter() - start
     above = peak_mib() - loaded
     pruned_logits = logits(checkpoint, dev)
@@ -99,6 +101,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--rates", default="0.5,0.8")
+    parser.add_argument("--method", default="kprune")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")

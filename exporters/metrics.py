@@ -43,12 +43,15 @@ def spearman(dense: Array, pruned: Array, labels: Sequence[float]) -> TaskMetric
     right = np.asarray(labels, dtype=np.float64)
     if len(np.unique(right)) < 2:
         raise MeasurementError("All labels are the same, so a rank correlation has no meaning.")
-    scores = [_rank_correlation(values, right) for values in (dense, pruned)]
+    scores = [rank_correlation(values, right) for values in (dense, pruned)]
     return TaskMetric(name="spearman", dense=scores[0], pruned=scores[1], examples=len(right))
 
 
-def _rank_correlation(values: Array, right: Array) -> float:
-    if len(np.unique(values)) < 2:  # a constant orders nothing: no correlation, where scipy gives NaN
+def rank_correlation(values: Array, right: Array) -> float:
+    """Return Spearman's rank correlation of two lists of numbers, 0 where one of them is constant."""
+    if (
+        min(len(np.unique(values)), len(np.unique(right))) < 2
+    ):  # a constant orders nothing: no correlation, where scipy gives NaN
         return 0.0
     return float(spearmanr(values, right).statistic)
 

@@ -52,7 +52,7 @@ def onnx_from_torch(module: nn.Module, spec: ModelSpec, path: Path) -> OnnxArtef
     exporting machine stays in the file, so that the same module gives the same bytes.
 
     Args:
-        module: maps int64 tensors (batch, sequence), in the spec's order, to one tensor (batch, outputs).
+        module: maps int64 tensors (batch, sequence), in the spec's order, to its outputs: one tensor, or a tuple.
         spec: the names, the limits, and the attention layers that the graph must have.
         path: the file to write; its folder is there already.
 
@@ -94,7 +94,7 @@ def _export(module: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(spec.inputs),
-                output_names=[spec.output],
+                output_names=[output.name for output in spec.outputs],
                 dynamic_shapes=tuple(axes for _ in tensors),
                 external_data=False,
                 verbose=False,
@@ -132,6 +132,12 @@ def _check_graph(model: onnx.ModelProto, operators: Counter[str], spec: ModelSpe
             raise ExportError(
                 f"The input {value.name} was exported with the axes {axes}, not with a dynamic {BATCH} and {SEQUENCE}."
             )
+    found = {value.name: value.type.tensor_type.shape.dim for value in model.graph.output}
+    wanted = {output.name: output.shape for output in spec.outputs}
+    for name, shape in wanted.items():
+        axes = [axis.dim_param or axis.dim_value for axis in found.get(name, ())]
+        if axes != list(shape):
+            raise ExportError(f"The output {name} was exported with the axes {axes}, not with {list(shape)}.")
     domains = {(entry.domain or "ai.onnx"): entry.version for entry in model.opset_import}
     if domains != {"ai.onnx": OPSET}:
         raise ExportError(f"The graph uses the operator sets {domains}, not ai.onnx {OPSET} alone.")

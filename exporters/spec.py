@@ -19,6 +19,11 @@ class TensorSpec:
     dtype: str
     shape: tuple[int | str, ...]
 
+    @property
+    def per_token(self) -> bool:
+        """Whether the second axis is the tokens, so that there are values in padding, which mean nothing."""
+        return self.shape[1:2] == (SEQUENCE,)
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -26,7 +31,8 @@ class ModelSpec:
 
     Attributes:
         inputs: the names of its int64 (batch, sequence) inputs, in order.
-        output: the name of its float output, (batch, outputs).
+        outputs: its float outputs, in order: (batch, …), or (batch, sequence, …) where there is a value for
+            each token.
         max_positions: the longest sequence in tokens that it can read.
         vocabulary: token ids are below this.
         token_types: token type ids are below this.
@@ -37,7 +43,7 @@ class ModelSpec:
     """
 
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[TensorSpec, ...]
     max_positions: int
     vocabulary: int
     token_types: int

@@ -39,6 +39,12 @@ def examine() -> tuple[Finding, ...]:
         _gpu(),
         _tensorrt(),
         *_triton(),
+        _package(
+            "sentence-transformers",
+            "sentence_transformers",
+            needed=False,
+            remedy='pip install "kprune-export[sentence]"',
+        ),
     )
 
 

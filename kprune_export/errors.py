@@ -14,6 +14,11 @@ class ExitCode(IntEnum):
     PARITY_FAILED = 4
     RUNTIME_MISSING = 5
     INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class Termination(KeyboardInterrupt):
+    """The process was told to end (SIGTERM): all that is done for Ctrl-C is done, with another exit code."""
 
 
 class ProductError(Exception):
@@ -49,7 +54,7 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
     command line does not load them to print a help text.
     """
     if isinstance(error, KeyboardInterrupt):
-        return ExitCode.INTERRUPTED
+        return ExitCode.TERMINATED if isinstance(error, Termination) else ExitCode.INTERRUPTED
     if isinstance(error, ProductError):
         return error.exit_code
     if isinstance(error, OSError):
@@ -57,11 +62,11 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
         return ExitCode.BAD_INPUT if error.errno in expected else None
 
     from exporters.errors import ExporterError, ExportError, MissingRuntimeError, ParityError, RunnerError
-    from pruning.errors import PruningError, SolveError
+    from pruning.errors import DeviceMissingError, PruningError, SolveError
 
     if isinstance(error, ParityError):
         return ExitCode.PARITY_FAILED
-    if isinstance(error, MissingRuntimeError):
+    if isinstance(error, MissingRuntimeError | DeviceMissingError):
         return ExitCode.RUNTIME_MISSING
     if isinstance(error, ExportError | RunnerError | SolveError):
         return ExitCode.INTERNAL

@@ -1,5 +1,6 @@
 """Gates: the limits that a release has to keep, and whether it keeps them."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -7,6 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from exporters.fidelity import FidelityReport
 from exporters.latency import LatencyReport
 from kprune_export.recipe import Recipe
+
+Verdict = Literal["passed", "failed", "no gates"]
 
 
 class GateResult(BaseModel):
@@ -26,7 +29,8 @@ def judge(recipe: Recipe, fidelity: FidelityReport, latency: LatencyReport) -> t
     """Judge every gate that the recipe sets.
 
     ``min_speedup`` is about the shape that gained least; ``min_agreement`` about the task's headline of
-    fidelity (agreement for classifiers, mean cosine for embedders, R² for regression); ``min_metric``
+    fidelity (agreement for classifiers, mean cosine for embedders, R² for regression,
+    rank agreement for rerankers); ``min_metric``
     about the pruned model's own metric; ``max_size_mib`` about the ONNX file.
     """
     slowest = latency.smallest_speedup
@@ -51,6 +55,30 @@ def judge(recipe: Recipe, fidelity: FidelityReport, latency: LatencyReport) -> t
             )
         )
     return tuple(results)
+
+
+def verdict_of(gates: Sequence[GateResult], *, exported: bool) -> Verdict | None:
+    """Return what a run came to; None where it exported nothing, so that nothing was proved or judged.
+
+    Parity holds wherever this is asked of an export: a run whose parity fails ends there.
+    """
+    if not exported:
+        return None
+    if not gates:
+        return "no gates"
+    return "passed" if all(gate.held for gate in gates) else "failed"
+
+
+def in_words(verdict: Verdict | None, gates: Sequence[GateResult]) -> str | None:
+    """Return a verdict as the terminal, the JSON and the report all word it; None where there is none."""
+    if verdict is None:
+        return None
+    if verdict == "no gates":
+        return "parity holds; no gates were set"
+    broken = sum(not gate.held for gate in gates)
+    if broken:
+        return f"failed: {broken} of {len(gates)} gates did not hold"
+    return "passed: parity holds, and every gate"
 
 
 def _at_least(name: str, limit: float, value: float, detail: str) -> GateResult:

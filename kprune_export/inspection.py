@@ -4,9 +4,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from kprune_export.bundle.layout import CHECKPOINT, MANIFEST, PLAN
+from kprune_export.bundle.layout import CHECKPOINT, MANIFEST, PLAN, is_unfinished
 from kprune_export.bundle.manifest import Manifest
-from pruning.checkpoint.source import find_checkpoint
+from pruning.checkpoint.purpose import find_purpose
+from pruning.checkpoint.source import CheckpointFolder, find_checkpoint
+from pruning.errors import UnsupportedModelError
 from pruning.families import family_of
 from pruning.plan import EncoderShape, PruningPlan
 
@@ -18,6 +20,7 @@ class Inspection(BaseModel):
         path: what was inspected.
         kind: ``bundle``, ``pruned checkpoint`` or ``dense checkpoint``.
         verdict: a bundle's verdict.
+        task: what it is for; None where that is not supported, or left open.
         family: the architecture.
         shape: the dense encoder's dimensions.
         heads: heads kept by each layer.
@@ -32,6 +35,7 @@ class Inspection(BaseModel):
     path: str
     kind: str
     verdict: str | None
+    task: str | None
     family: str
     shape: EncoderShape
     heads: tuple[int, ...]
@@ -45,30 +49,33 @@ def inspect(path: str) -> Inspection:
 
     Raises:
         BundleError, PlanError: the bundle is damaged.
-        CheckpointError: the path is neither a bundle nor a checkpoint.
+        CheckpointError: the path is neither a bundle nor a checkpoint, or its weights are cut short.
 
     """
     folder = Path(path)
-    if (folder / MANIFEST).is_file():
+    if (folder / MANIFEST).is_file() or is_unfinished(folder):
         manifest = Manifest.read(folder)
         if (folder / PLAN).is_file():
-            return _of_plan(path, "bundle", PruningPlan.read(folder / PLAN), manifest.verdict)
+            find_checkpoint(folder / CHECKPOINT).tensor_types()
+            return _of_plan(path, "bundle", PruningPlan.read(folder / PLAN), manifest.verdict, manifest.task)
         if (folder / CHECKPOINT).is_dir():
             folder = folder / CHECKPOINT
         else:
             return inspect(manifest.source.model).model_copy(
-                update={"path": path, "kind": "bundle", "verdict": manifest.verdict}
+                update={"path": path, "kind": "bundle", "verdict": manifest.verdict, "task": manifest.task}
             )
     checkpoint = find_checkpoint(str(folder), allow_pickle=True)
+    checkpoint.tensor_types()  # for what it raises: a file that is cut short is no checkpoint to report on
     plan = checkpoint.plan
     if plan is not None:
-        return _of_plan(path, "pruned checkpoint", plan, None)
+        return _of_plan(path, "pruned checkpoint", plan, None, _task(checkpoint))
     family = family_of(checkpoint.model_type)
     shape = family.shape_of_folder(checkpoint.path)
     return Inspection(
         path=path,
         kind="dense checkpoint",
         verdict=None,
+        task=_task(checkpoint),
         family=family.name,
         shape=shape,
         heads=(shape.heads,) * shape.layers,
@@ -78,11 +85,23 @@ def inspect(path: str) -> Inspection:
     )
 
 
-def _of_plan(path: str, kind: str, plan: PruningPlan, verdict: str | None) -> Inspection:
+def _task(checkpoint: CheckpointFolder) -> str | None:
+    """Return what a checkpoint is for, by its files alone."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(checkpoint.path, local_files_only=True, trust_remote_code=False)
+        return find_purpose(checkpoint).task(config).kind.value
+    except UnsupportedModelError:
+        return None
+
+
+def _of_plan(path: str, kind: str, plan: PruningPlan, verdict: str | None, task: str | None) -> Inspection:
     return Inspection(
         path=path,
         kind=kind,
         verdict=verdict,
+        task=task,
         family=plan.family,
         shape=plan.shape,
         heads=tuple(len(layer.heads) for layer in plan.layers),

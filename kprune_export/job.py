@@ -15,25 +15,20 @@ import torch
 from exporters.machine import MachineRecord, describe_machine, installed_versions
 from exporters.spec import Shape, check_shapes
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
-from kprune_export.errors import RecipeError
-from kprune_export.labels import TaskLabels, task_labels
+from kprune_export.evaluation import EVALUATIONS
+from kprune_export.evaluation.base import TaskLabels
+from kprune_export.evaluation.labels import task_labels
 from kprune_export.recipe import Recipe
-from pruning.calibration.batches import make_batches
-from pruning.calibration.docstrings import docstring_examples
-from pruning.calibration.examples import (
-    Example,
-    examples_sha256,
-    flatten_pairs,
-    read_examples,
-    split_examples,
-)
+from kprune_export.sharing import own_device
+from kprune_export.texts import choose_texts
+from pruning.calibration.examples import Example, examples_sha256
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.checkpoint.source import CONFIG_FILE, file_sha256
 from pruning.errors import CheckpointError
 from pruning.flops import check_reduction
-from pruning.kprune.loop import check_budget
+from pruning.methods import method_for
+from pruning.methods.placement import Placement, placement_on
 from pruning.prune import check_tokens
-from pruning.tasks import TaskKind
 
 EMBEDDED_TEXTS = "embedded: docstrings of the installed packages"
 
@@ -50,6 +45,7 @@ class Job:
         source: the checkpoint that the run starts from; pruning cuts its model in place.
         calibration: the texts to calibrate on; empty where nothing is pruned.
         held_out: the texts that fidelity is measured on; empty where it is not measured.
+        left_out: how many texts are not calibrated on because they are held out.
         labels: the held-out texts' labels, where there are usable ones.
         shapes: the shapes that latency is measured at.
         threads: how many threads everything runs with.
@@ -62,6 +58,7 @@ class Job:
     source: EncoderCheckpoint
     calibration: tuple[Example, ...]
     held_out: tuple[Example, ...]
+    left_out: int
     labels: TaskLabels | None
     shapes: tuple[Shape, ...]
     threads: int
@@ -71,7 +68,7 @@ class Job:
     def take_dense(self) -> EncoderCheckpoint:
         """Return the source, to be changed by the caller; loaded anew after the first time."""
         if not self._dense_is_untouched:
-            return load_checkpoint(self.source.folder.path, self.recipe.allow_pickle)
+            return load_checkpoint(self.source.folder.path, self.recipe.allow_pickle, self.recipe.pooling)
         self._dense_is_untouched = False
         return self.source
 
@@ -94,19 +91,25 @@ class Job:
             model=self.recipe.model,
             weights_sha256=folder.weights_sha256(),
             config_sha256=file_sha256(folder.path / CONFIG_FILE),
+            pooling=self.source.pooled_by,
             tokenizer_sha256=file_sha256(tokenizer if tokenizer.is_file() else folder.companions()[0]),
         )
 
     @cached_property
     def calibration_record(self) -> TextsRecord:
         """The calibration texts' hash."""
-        return _texts_record(self.recipe.calibration or EMBEDDED_TEXTS, self.calibration)
+        return _texts_record(self.recipe.calibration or EMBEDDED_TEXTS, self.calibration, self.left_out)
 
     @cached_property
     def held_out_record(self) -> TextsRecord:
         """The held-out texts' hash."""
         source = self.recipe.evaluation or self.recipe.calibration or EMBEDDED_TEXTS
         return _texts_record(source, self.held_out)
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Where pruning runs."""
+        return placement_on(own_device(self.recipe.device), self.recipe.offload)
 
     @cached_property
     def machine(self) -> MachineRecord:
@@ -135,6 +138,8 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
     Raises:
         CheckpointError: the model cannot be used.
         CalibrationError: the texts cannot be used.
+        DeviceError: the device is not here.
+        MethodError: there is no such method, or it has no such hyperparameter.
         BudgetError: the FLOPs reduction is not in (0, 1).
         ShapeError: a shape is malformed or longer than the model reads.
         LabelError: labels are asked for, and do not fit.
@@ -145,7 +150,9 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
     torch.set_num_threads(threads)
     if prunes:
         check_reduction(recipe.flops_reduction)
-    source = load_checkpoint(recipe.model, recipe.allow_pickle)
+        placement_on(own_device(recipe.device), recipe.offload)
+        method_for(recipe.pruning)
+    source = load_checkpoint(recipe.model, recipe.allow_pickle, recipe.pooling)
     shapes = recipe.parsed_shapes if measures else ()
     check_shapes(shapes, source.max_positions)
     if prunes and source.plan is not None:
@@ -153,32 +160,27 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
             f"{recipe.model} is pruned already, by {source.plan.flops_reduction:.1%}: prune the dense checkpoint that "
             "it came from."
         )
-    calibration, held_out = _texts(recipe, prunes=prunes, measures=measures)
+    texts = choose_texts(recipe, source.task, prunes=prunes, measures=measures)
     if prunes:
-        check_budget(source.open().shape, recipe.pruning)
-        texts = flatten_pairs(calibration) if source.task.kind is TaskKind.EMBEDDING else calibration
-        check_tokens(make_batches(source.tokenizer, texts, source.max_tokens), source.open().shape)
+        method_for(recipe.pruning).budget(source.open().shape, recipe.pruning)
+        check_tokens(source.batches(texts.calibration, recipe.seed), source.open().shape)
     required = recipe.min_metric is not None or recipe.label_column is not None
-    labels = task_labels(source.task, held_out, required) if measures else None
-    return Job(recipe, prunes, measures, source, tuple(calibration), tuple(held_out), labels, shapes, threads)
+    labels = task_labels(source.task, texts.held_out, required) if measures else None
+    if measures:
+        EVALUATIONS[source.task.kind](source, texts.held_out, labels)  # raises now what it would raise after pruning
+    return Job(
+        recipe,
+        prunes,
+        measures,
+        source,
+        texts.calibration,
+        texts.held_out,
+        texts.left_out,
+        labels,
+        shapes,
+        threads,
+    )
 
 
-def _texts(recipe: Recipe, *, prunes: bool, measures: bool) -> tuple[list[Example], list[Example]]:
-    """Return the calibration and the held-out texts; the evaluation file, where given, is held out whole."""
-    calibration: list[Example] = []
-    held_out: list[Example] = []
-    if prunes or not recipe.evaluation:
-        if recipe.calibration is None:
-            found = docstring_examples(recipe.samples + recipe.held_out, recipe.seed)
-        else:
-            found = read_examples(recipe.calibration, recipe.columns)
-        calibration, held_out = split_examples(found, recipe.samples, recipe.held_out, recipe.seed)
-    if measures and recipe.evaluation:
-        held_out = read_examples(recipe.evaluation, recipe.columns)
-        if len(held_out) < 2:
-            raise RecipeError(f"{recipe.evaluation} holds a single text, but fidelity needs at least two.")
-    return calibration if prunes else [], held_out if measures else []
-
-
-def _texts_record(source: str, examples: tuple[Example, ...]) -> TextsRecord:
-    return TextsRecord(source=source, texts=len(examples), sha256=examples_sha256(examples))
+def _texts_record(source: str, examples: tuple[Example, ...], left_out: int = 0) -> TextsRecord:
+    return TextsRecord(source=source, texts=len(examples), sha256=examples_sha256(examples), left_out=left_out)

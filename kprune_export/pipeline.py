@@ -14,7 +14,7 @@ from kprune_export.bundle.manifest import Manifest, StageRecord
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace, check_output
 from kprune_export.errors import BundleError, VerificationError
-from kprune_export.gates import GateResult, judge
+from kprune_export.gates import GateResult, judge, verdict_of
 from kprune_export.job import Job, prepare_job
 from kprune_export.recipe import Recipe
 from kprune_export.stages.base import Desk, Files, ShareDone, Stage
@@ -200,7 +200,7 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         gates = judge(job.recipe, fidelity, latency)
     manifest = Manifest(
         command=command,
-        verdict="passed" if all(gate.held for gate in gates) else "failed",
+        verdict=verdict_of(gates, exported=parity is not None),
         gates=gates,
         task=job.source.task.kind.value,
         labels=job.source.task.labels,

@@ -1,8 +1,9 @@
 """The recipe: everything that a run is asked to do, from flags, a YAML file, or both."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -11,8 +12,9 @@ from exporters.latency import TimingSettings
 from exporters.spec import Shape
 from kprune_export.errors import RecipeError
 from pruning.calibration.examples import Columns
-from pruning.kprune.settings import KPruneSettings
+from pruning.methods.settings import DEFAULT_METHOD, PruningSettings
 
+Pooling = Literal["mean", "cls", "pooler", "none"]
 _RESULT_NEUTRAL = {"output", "threads"}
 _PRUNING = {
     "flops_reduction",
@@ -20,6 +22,9 @@ _PRUNING = {
     "samples",
     "seed",
     "sequence_length",
+    "device",
+    "offload",
+    "method",
     "temperature",
     "balance",
     "head_weight",
@@ -36,6 +41,8 @@ _MEASURING = {
     "min_metric",
     "max_size_mib",
 }
+_HOLDING_OUT = {"held_out", "evaluation"}
+"""What is held out decides what can be calibrated on, whether or not it is measured on."""
 
 
 class Recipe(BaseModel):
@@ -55,14 +62,18 @@ class Recipe(BaseModel):
     evaluation: str | None = None
     seed: int = 0
     sequence_length: Annotated[int, Field(ge=1)] = 128
-    temperature: Annotated[float, Field(gt=0)] = 2.0
+    method: str = DEFAULT_METHOD
+    temperature: Annotated[float, Field(gt=0)] | None = None
     balance: Annotated[float, Field(ge=0)] | None = None
-    head_weight: Annotated[float, Field(gt=0)] = 8.0
-    ridge: Annotated[float, Field(ge=0)] = 1e-4
+    head_weight: Annotated[float, Field(gt=0)] | None = None
+    ridge: Annotated[float, Field(ge=0)] | None = None
+    device: str = "auto"
+    offload: bool = False
     shapes: tuple[str, ...] = ("1x128", "8x128")
     threads: Annotated[int, Field(ge=1)] | None = None
     timing_seconds: Annotated[float, Field(gt=0, le=600)] = 3.0
     allow_pickle: bool = False
+    pooling: Pooling | None = None
     min_speedup: Annotated[float, Field(gt=0)] | None = None
     min_agreement: float | None = None
     min_metric: float | None = None
@@ -89,28 +100,30 @@ class Recipe(BaseModel):
 
         """
         values = _read_recipe(file) if file else {}
-        unknown = sorted(set(values) - set(cls.model_fields))
-        if unknown:
-            raise RecipeError(
-                f"The recipe {file} has the unknown key {unknown[0]!r}: known are {', '.join(cls.model_fields)}."
-            )
+        if unknown := sorted(set(values) - set(cls.model_fields)):
+            found = ", ".join(_with_suggestion(key, tuple(cls.model_fields)) for key in unknown)
+            word = "the unknown key" if len(unknown) == 1 else "unknown keys,"
+            raise RecipeError(f"The recipe {file} has {word} {found}: known are {', '.join(cls.model_fields)}.")
         try:
             return cls.model_validate({**values, **overrides})
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             name = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "missing":
-                raise RecipeError(f"The setting {name!r} is missing: give it as a flag or in a recipe.") from error
+                how = "after the command's name" if name == "model" else f"with --{name}"
+                raise RecipeError(f"The setting {name!r} is missing: give it {how}, or in a recipe.") from error
             raise RecipeError(
                 f"The setting {name!r} is not valid: {problem['msg']}, but {problem['input']!r} was given."
             ) from error
 
     @property
-    def pruning(self) -> KPruneSettings:
+    def pruning(self) -> PruningSettings:
         """The settings of the pruning method."""
-        return KPruneSettings(
+        return PruningSettings(
             flops_reduction=self.flops_reduction,
             sequence_length=self.sequence_length,
+            method=self.method,
+            seed=self.seed,
             temperature=self.temperature,
             balance=self.balance,
             head_weight=self.head_weight,
@@ -140,6 +153,7 @@ class Recipe(BaseModel):
     def for_record(self, *, prunes: bool, measures: bool) -> dict[str, Any]:
         """Return the settings that decide a run's result, as JSON values, for the manifest."""
         unused = (set() if prunes else _PRUNING) | (set() if measures else _MEASURING)
+        unused -= _HOLDING_OUT if prunes else set()
         return self.model_dump(mode="json", exclude=_RESULT_NEUTRAL | unused)
 
     def to_yaml(self) -> str:
@@ -147,6 +161,14 @@ class Recipe(BaseModel):
         values = self.model_dump(mode="json", exclude=_RESULT_NEUTRAL, exclude_defaults=True)
         text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         return text.strip()
+
+
+def _with_suggestion(key: str, known: tuple[str, ...]) -> str:
+    """Return an unknown key, quoted, with the known one that it is most like."""
+    typed = key.replace("-", "_")
+    longer = [name for name in known if name.startswith(typed)]  # cut short is likelier than misspelt
+    likely = longer or difflib.get_close_matches(typed, known, n=1, cutoff=0.5)
+    return repr(key) + (f" (did you mean {likely[0]!r}?)" if likely else "")
 
 
 def _read_recipe(file: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from exporters.fidelity import FidelityMeasure
 from exporters.metrics import TaskMetric
-from kprune_export.gates import GateResult
+from kprune_export.gates import GateResult, Verdict
 from kprune_export.pipeline import Outcome
 
 
@@ -37,7 +37,8 @@ class Summary(BaseModel):
 
     output: str | None
     command: str
-    verdict: str
+    verdict: Verdict | None
+    verdict_in_words: str | None
     gates: tuple[GateResult, ...]
     task: str
     flops_reduction: float | None
@@ -48,6 +49,7 @@ class Summary(BaseModel):
     worst_parity_error: float | None
     fidelity: tuple[FidelityMeasure, ...]
     metric: TaskMetric | None
+    further_metrics: tuple[TaskMetric, ...]
     latency: tuple[ShapeSummary, ...]
 
 
@@ -58,6 +60,7 @@ def summarise(outcome: Outcome) -> Summary:
         output=str(outcome.output),
         command=outcome.manifest.command,
         verdict=outcome.manifest.verdict,
+        verdict_in_words=outcome.manifest.verdict_in_words,
         gates=outcome.manifest.gates,
         task=outcome.manifest.task,
         flops_reduction=plan.flops_reduction if plan else None,
@@ -68,6 +71,7 @@ def summarise(outcome: Outcome) -> Summary:
         worst_parity_error=parity.worst.max_abs_error if parity else None,
         fidelity=fidelity.measures if fidelity else (),
         metric=fidelity.metric if fidelity else None,
+        further_metrics=fidelity.further_metrics if fidelity else (),
         latency=tuple(
             ShapeSummary(
                 shape=shape.shape,

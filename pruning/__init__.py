@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint, load_pruned
     from pruning.checkpoint.save import save_pruned
     from pruning.checkpoint.sentence import load_sentence_transformer
-    from pruning.kprune.settings import KPruneSettings
+    from pruning.methods.settings import PruningSettings
     from pruning.plan import PruningPlan
     from pruning.prune import prune_checkpoint
     from pruning.serving import ServingModule
 
 _HOMES = {
     "EncoderCheckpoint": "pruning.checkpoint.load",
-    "KPruneSettings": "pruning.kprune.settings",
+    "PruningSettings": "pruning.methods.settings",
     "PruningPlan": "pruning.plan",
     "ServingModule": "pruning.serving",
     "load_checkpoint": "pruning.checkpoint.load",
@@ -29,8 +29,8 @@ _HOMES = {
 }
 __all__ = [
     "EncoderCheckpoint",
-    "KPruneSettings",
     "PruningPlan",
+    "PruningSettings",
     "ServingModule",
     "load_checkpoint",
     "load_pruned",

@@ -25,6 +25,18 @@ class BudgetError(PruningError):
     """The FLOPs reduction asked for is not a number in (0, 1) or leaves nothing to keep."""
 
 
+class MethodError(PruningError):
+    """There is no such pruning method, or it has no such hyperparameter."""
+
+
+class DeviceError(PruningError):
+    """The device cannot be used as asked."""
+
+
+class DeviceMissingError(DeviceError):
+    """The device asked for is not here."""
+
+
 class PlanError(PruningError):
     """A pruning plan is malformed or does not fit the model that it is applied to."""
 

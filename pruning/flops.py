@@ -4,7 +4,8 @@ One multiply-add counts as two operations. For a sequence of ``s`` tokens, hidde
 size ``d_h`` (Park, Choi and Kang, ICLR 2024, section 2):
 
 * an attention head costs ``8·d·d_h·s + 4·s²·d_h`` (its share of the query, key, value and output
-  projections, and its two attention products);
+  projections, and its two attention products), and ``2·p·d_h·s`` more where each token is also compared
+  with p rows of positions, as in DeBERTa;
 * an FFN neuron costs ``2·m·d·s``, ``m`` being the number of weight matrices that it has a row or a
   column in: 2, or 3 where the FFN is gated.
 
@@ -25,10 +26,12 @@ class UnitCosts:
     neuron: int
 
 
-def unit_costs(hidden_size: int, head_size: int, ffn_matrices: int, sequence_length: int) -> UnitCosts:
+def unit_costs(
+    hidden_size: int, head_size: int, ffn_matrices: int, sequence_length: int, position_rows: int = 0
+) -> UnitCosts:
     """Return what one head and one neuron cost for a sequence of ``sequence_length`` tokens."""
-    d, d_h, s = hidden_size, head_size, sequence_length
-    return UnitCosts(head=8 * d * d_h * s + 4 * s * s * d_h, neuron=2 * ffn_matrices * d * s)
+    d, d_h, s, p = hidden_size, head_size, sequence_length, position_rows
+    return UnitCosts(head=8 * d * d_h * s + 4 * s * s * d_h + 2 * p * d_h * s, neuron=2 * ffn_matrices * d * s)
 
 
 def check_reduction(reduction: float) -> None:

@@ -34,6 +34,12 @@ class EncoderShape(_Record):
     head_size: Count
     neurons: Count
     ffn_matrices: Literal[2, 3] = 2
+    position_rows: Index = 0
+    """Rows of positions that each head compares each token with, beside the other tokens."""
+
+    def unit_costs(self, sequence_length: int) -> UnitCosts:
+        """Return the FLOPs of one head and of one neuron for a sequence of that many tokens."""
+        return unit_costs(self.hidden_size, self.head_size, self.ffn_matrices, sequence_length, self.position_rows)
 
 
 class LayerPlan(_Record):
@@ -98,8 +104,7 @@ class PruningPlan(_Record):
     @property
     def costs(self) -> UnitCosts:
         """FLOPs of one head and of one neuron at the plan's sequence length."""
-        shape = self.shape
-        return unit_costs(shape.hidden_size, shape.head_size, shape.ffn_matrices, self.sequence_length)
+        return self.shape.unit_costs(self.sequence_length)
 
     @property
     def dense_flops(self) -> int:

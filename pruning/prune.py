@@ -4,15 +4,17 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from pruning.calibration.batches import Batch, make_batches
-from pruning.calibration.examples import Example, examples_sha256, flatten_pairs
+from pruning.calibration.batches import Batch
+from pruning.calibration.examples import Example, examples_sha256
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.errors import CalibrationError, CheckpointError
-from pruning.kprune.journal import Journal, fingerprint
-from pruning.kprune.loop import Progress, prune_encoder
-from pruning.kprune.settings import KPruneSettings
+from pruning.methods import method_for
+from pruning.methods.base import Progress, PruningRun
+from pruning.methods.journal import Journal, fingerprint
+from pruning.methods.placement import CPU, Placement
+from pruning.methods.settings import PruningSettings
+from pruning.methods.shards import shard
 from pruning.plan import CalibrationRecord, EncoderShape, MethodRecord, PruningPlan
-from pruning.tasks import TaskKind
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +22,9 @@ logger = logging.getLogger(__name__)
 def prune_checkpoint(
     checkpoint: EncoderCheckpoint,
     examples: Sequence[Example],
-    settings: KPruneSettings,
+    settings: PruningSettings,
     seed: int,
+    placement: Placement = CPU,
     journal_folder: Path | None = None,
     progress: Progress = lambda _: None,
 ) -> PruningPlan:
@@ -31,14 +34,16 @@ def prune_checkpoint(
         checkpoint: a dense checkpoint; its model is cut and re-tuned.
         examples: the texts to calibrate on; a sentence embedder reads the texts of a pair one by one.
         settings: the budget and the hyperparameters.
-        seed: the seed that the examples were drawn with, for the record.
+        seed: the seed that the examples were drawn with; it also decides which tokens are masked, where some are.
+        placement: where and in what precision the network runs; the model is on the CPU before and after.
         journal_folder: where finished sublayers are kept, so that a killed run can go on.
         progress: told how far the run is, from 0 to 1.
 
     Raises:
         CheckpointError: the checkpoint is pruned already.
-        CalibrationError: there are too few tokens.
+        CalibrationError: the task cannot use the texts, or there are too few tokens.
         BudgetError: the reduction is not in (0, 1), or leaves nothing to keep.
+        MethodError: there is no such method, or it has no such hyperparameter.
         SolveError: a sublayer's weights could not be solved for.
 
     """
@@ -47,28 +52,35 @@ def prune_checkpoint(
             f"{checkpoint.folder.path} is pruned already, by {checkpoint.plan.flops_reduction:.1%}: "
             "prune the dense checkpoint that it came from."
         )
-    if checkpoint.task.kind is TaskKind.EMBEDDING:
-        examples = flatten_pairs(examples)
-    settings = settings.resolved(checkpoint.task.kind)
+    examples = checkpoint.task.texts(examples)
+    method = method_for(settings)
     adapter = checkpoint.open()
-    batches = make_batches(checkpoint.tokenizer, examples, checkpoint.max_tokens)
+    batches = checkpoint.batches(examples, seed)
     tokens = check_tokens(batches, adapter.shape)
     source_sha256 = checkpoint.folder.weights_sha256()
     texts_sha256 = examples_sha256(examples)
     journal = None
     if journal_folder is not None:
-        run = fingerprint(source=source_sha256, texts=texts_sha256, settings=settings.model_dump())
+        run = fingerprint(
+            source=source_sha256,
+            texts=texts_sha256,
+            seed=seed,
+            task=repr(checkpoint.task),
+            pooling=checkpoint.pooled_by,
+            placement=repr(placement),
+        )
         journal = Journal(journal_folder, run)
-    layers = prune_encoder(adapter, batches, settings, journal, progress)
+    checkpoint.model.to(placement.storage)
+    layers = method.prune(PruningRun(adapter, shard(batches), settings, placement, journal, progress))
+    checkpoint.model.to("cpu")
+    chosen = {name: value for name, value in method.defaults.items() if value is not None}
     return PruningPlan(
         family=checkpoint.family.name,
         shape=adapter.shape,
         sequence_length=settings.sequence_length,
         requested_reduction=settings.flops_reduction,
         source_sha256=source_sha256,
-        method=MethodRecord(
-            name="kprune", parameters=settings.model_dump(exclude={"flops_reduction", "sequence_length"})
-        ),
+        method=MethodRecord(name=method.name, parameters={**chosen, **settings.hyperparameters}),
         calibration=CalibrationRecord(texts=len(examples), tokens=tokens, sha256=texts_sha256, seed=seed),
         layers=layers,
     )

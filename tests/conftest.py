@@ -1,6 +1,5 @@
 """Tiny models built from configurations, and the real inputs that tests use where they are there."""
 
-import json
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -9,58 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import WORDS, declare_pooling, save_tiny
 
-WORDS = [
-    "a",
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "is",
-    "it",
-    "was",
-    "for",
-    "on",
-    "with",
-    "as",
-    "at",
-    "by",
-    "an",
-    "be",
-    "this",
-    "that",
-    "from",
-    "or",
-    "good",
-    "bad",
-    "film",
-    "story",
-    "plot",
-    "actor",
-    "scene",
-    "music",
-    "great",
-    "poor",
-    "long",
-    "short",
-    "funny",
-    "sad",
-    "dull",
-    "sharp",
-    "bright",
-    "dark",
-    "slow",
-    "fast",
-    "warm",
-    "cold",
-    "new",
-    "old",
-    "big",
-    "small",
-    "happy",
-    "angry",
-]
 SHARED = Path(os.environ.get("KPRUNE_SHARED", Path(__file__).parents[2] / "shared"))
 
 torch.set_num_threads(2)
@@ -115,85 +64,21 @@ def texts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def save_tokenizer(folder: Path) -> Any:
-    from transformers import BertTokenizerFast
-
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
-    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64)
-    tokenizer.save_pretrained(folder)
-    return tokenizer
-
-
-def randomize(model: torch.nn.Module, seed: int) -> None:
-    """Give every parameter values of a size at which units differ and outputs are not constant."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            if "LayerNorm.weight" in name:
-                parameter.copy_(1 + 0.1 * noise)
-            elif parameter.ndim == 1:
-                parameter.copy_(0.1 * noise)
-            else:
-                parameter.copy_(noise * (1.2 / parameter.shape[-1] ** 0.5))
-
-
 MakeCheckpoint = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
 def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
-    """Return a function that writes a tiny BERT checkpoint: a classifier, or an embedder if ``pooling`` is given."""
+    """Return a function that writes a tiny checkpoint: a BERT classifier, unless its arguments say otherwise.
 
-    def make(
-        *,
-        labels: tuple[str, ...] = ("negative", "positive"),
-        problem_type: str | None = None,
-        pooling: str | None = None,
-        normalize: bool = True,
-        dtype: torch.dtype = torch.float32,
-        seed: int = 0,
-        **config: Any,
-    ) -> Path:
-        from transformers import BertConfig, BertForSequenceClassification, BertModel
+    They are those of `save_tiny`; with ``pooling`` it is a sentence embedder.
+    """
 
+    def make(*, pooling: str | None = None, normalize: bool = True, **settings: Any) -> Path:
         folder = tmp_path_factory.mktemp("checkpoint")
-        sizes = {
-            "vocab_size": len(WORDS) + 5,
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 48,
-            "max_position_embeddings": 64,
-        } | config
-        names = dict(enumerate(labels))
-        settings = BertConfig(
-            id2label=names, label2id={v: k for k, v in names.items()}, problem_type=problem_type, **sizes
-        )
-        torch.manual_seed(seed)
-        model = BertModel(settings) if pooling else BertForSequenceClassification(settings)
-        randomize(model, seed)
-        model.to(dtype).save_pretrained(folder)
-        save_tokenizer(folder)
+        save_tiny(folder, **({"head": ""} if pooling else {}) | settings)
         if pooling:
-            modules = ["Transformer", "Pooling", "Normalize"][: 3 if normalize else 2]
-            entries = [
-                {
-                    "idx": i,
-                    "name": str(i),
-                    "path": f"{i}_{name}" if i else "",
-                    "type": f"sentence_transformers.models.{name}",
-                }
-                for i, name in enumerate(modules)
-            ]
-            (folder / "modules.json").write_text(json.dumps(entries), encoding="utf-8")
-            (folder / "1_Pooling").mkdir()
-            legacy = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
-            (folder / "1_Pooling" / "config.json").write_text(
-                json.dumps({"word_embedding_dimension": sizes["hidden_size"], legacy[pooling]: True}),
-                encoding="utf-8",
-            )
+            declare_pooling(folder, pooling, normalize)
         return folder
 
     return make

@@ -14,14 +14,14 @@ class TorchRunner(Runner):
     """A torch module on the CPU; the reference that artefacts are compared with.
 
     Args:
-        module: maps int64 tensors (batch, sequence), given by name, to one tensor (batch, outputs).
-        spec: its inputs and its output.
+        module: maps int64 tensors (batch, sequence), given by name, to its outputs: one tensor, or a tuple of them.
+        spec: its inputs and its outputs.
 
     """
 
     name = "torch"
 
-    def __init__(self, module: Callable[..., Tensor], spec: ModelSpec) -> None:
+    def __init__(self, module: Callable[..., Tensor | tuple[Tensor, ...]], spec: ModelSpec) -> None:
         self._module = module
         self._spec = spec
 
@@ -32,8 +32,8 @@ class TorchRunner(Runner):
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """The output that the spec names; its width is whatever the module gives."""
-        return (TensorSpec(self._spec.output, "float32", (BATCH, "outputs")),)
+        """The outputs that the spec names."""
+        return self._spec.outputs
 
     def close(self) -> None:
         """Do nothing: the module belongs to the caller."""
@@ -41,4 +41,6 @@ class TorchRunner(Runner):
     @torch.no_grad()
     def _run(self, feeds: Feeds) -> dict[str, Array]:
         inputs = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
-        return {self._spec.output: self._module(**inputs).numpy()}
+        values = self._module(**inputs)
+        tensors = (values,) if isinstance(values, Tensor) else values
+        return {spec.name: tensor.numpy() for spec, tensor in zip(self._spec.outputs, tensors, strict=True)}

@@ -18,6 +18,11 @@ ENTRIES = frozenset((PLAN, CHECKPOINT, ONNX_FOLDER, PARITY, FIDELITY, LATENCY, R
 """All that a bundle may hold at its top."""
 
 
-def foreign_entries(output: Path) -> list[str]:
-    """Return the names in an output folder that are not a bundle's, sorted."""
-    return sorted(path.name for path in output.iterdir() if path.name not in ENTRIES)
+def is_unfinished(output: Path) -> bool:
+    """Whether a folder holds the work of a run that was stopped, and no bundle."""
+    return (output / WORK).is_dir() and not (output / MANIFEST).is_file()
+
+
+def foreign_entries(output: Path, entries: frozenset[str] = ENTRIES) -> list[str]:
+    """Return the names in an output folder that are not among those given, a bundle's by default, sorted."""
+    return sorted(path.name for path in output.iterdir() if path.name not in entries)

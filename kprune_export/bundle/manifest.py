@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kprune_export.bundle.layout import MANIFEST
+from kprune_export.bundle.layout import MANIFEST, is_unfinished
 from kprune_export.errors import BundleError
-from kprune_export.gates import GateResult
+from kprune_export.gates import GateResult, Verdict, in_words
 from pruning.checkpoint.source import file_sha256
 from pruning.plan import first_problem
 
@@ -43,29 +43,46 @@ class StageRecord(_Record):
 
 
 class SourceRecord(_Record):
-    """The dense or pruned checkpoint that a run started from."""
+    """The dense or pruned checkpoint that a run started from.
+
+    Attributes:
+        pooling: what becomes of the tokens' vectors where no head of the model reads them, declared or chosen.
+
+    """
 
     model: str
     weights_sha256: str
     config_sha256: str
     tokenizer_sha256: str
+    pooling: str | None = None
 
 
 class TextsRecord(_Record):
-    """The texts that a run read."""
+    """The texts that a run read.
+
+    Attributes:
+        left_out: how many of the source's texts were not calibrated on because they are held out.
+
+    """
 
     source: str
     texts: int
     sha256: str
+    left_out: int = 0
 
 
 class Manifest(_Record):
-    """A bundle's manifest; it is written last, so a folder without one is not a finished bundle."""
+    """A bundle's manifest; it is written last, so a folder without one is not a finished bundle.
+
+    Attributes:
+        verdict: None where a run proves nothing, as pruning alone.
+
+    """
 
     format: Literal["kprune-bundle"] = "kprune-bundle"
     version: Literal[1] = 1
     command: str
-    verdict: Literal["passed", "failed"]
+    verdict: Verdict | None
     gates: tuple[GateResult, ...]
     task: str
     labels: tuple[str, ...]
@@ -88,6 +105,11 @@ class Manifest(_Record):
 
         """
         path = bundle / MANIFEST
+        if is_unfinished(bundle):
+            raise BundleError(
+                f"{bundle} holds an unfinished run: wait if it is going on, else run the same command again to go on "
+                "where it stopped."
+            )
         if not path.is_file():
             raise BundleError(f"{bundle} is not a finished bundle: it has no {MANIFEST}.")
         try:
@@ -100,6 +122,11 @@ class Manifest(_Record):
     def to_json(self) -> str:
         """Return the manifest as JSON text with sorted keys."""
         return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @property
+    def verdict_in_words(self) -> str | None:
+        """The verdict as every page and message words it."""
+        return in_words(self.verdict, self.gates)
 
     def reproducible_hashes(self) -> dict[str, str]:
         """Return the hashes that a rerun with the same inputs and versions has to give again, by path."""

@@ -7,6 +7,7 @@ manifest only where everything that it lists is there.
 """
 
 import contextlib
+import errno
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ from typing import Self
 import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kprune_export.bundle.layout import MANIFEST, WORK, foreign_entries
+from kprune_export.bundle.layout import ENTRIES, MANIFEST, WORK, foreign_entries
 from kprune_export.bundle.manifest import FileRecord, Manifest, StageRecord, record_files
 from kprune_export.errors import BundleError, ExitCode, OutputFolderError, exit_code_of
 from pruning.checkpoint.source import file_sha256
@@ -30,23 +31,58 @@ class FinishedStage(BaseModel):
     files: tuple[FileRecord, ...]
 
 
-def check_output(output: Path) -> None:
+def check_output(output: Path, entries: frozenset[str] = ENTRIES, kind: str = "a bundle") -> None:
     """Refuse an output folder that holds anything but a bundle, before anything is written to it.
 
+    Args:
+        output: the folder.
+        entries: all that it may hold at its top.
+        kind: what that is called in messages.
+
     Raises:
-        OutputFolderError: it is a file, holds something else, or cannot be made.
+        OutputFolderError: it is a file, is inside a file, holds something else, or has no usable name.
 
     """
+    try:
+        _check_output(output, entries, kind)
+    except (OSError, ValueError) as error:  # a name that the system does not take
+        raise folder_error(output, error) from error
+
+
+def _check_output(output: Path, entries: frozenset[str], kind: str) -> None:
     if output.is_symlink() and not output.exists():
         raise OutputFolderError(f"{output} is a symbolic link that leads nowhere.")
-    if output.exists() and not output.is_dir():
-        raise OutputFolderError(f"{output} is a file, but the output must be a folder.")
+    above = next(path for path in (output, *output.parents) if path.exists())
+    if not above.is_dir():
+        where = "is a file" if above == output else f"cannot be made: {above} is a file"
+        raise OutputFolderError(f"{output} {where}, but the output must be a folder.")
     if output.is_dir():
-        foreign = foreign_entries(output)
+        foreign = foreign_entries(output, entries)
         if foreign:
             raise OutputFolderError(
-                f"{output} holds {foreign[0]!r}, which is not part of a bundle: choose an empty or a new folder."
+                f"{output} holds {foreign[0]!r}, which is not part of {kind}: choose an empty or a new folder."
             )
+
+
+def folder_error(output: Path, error: OSError | ValueError) -> OutputFolderError:
+    """Return the error for an output folder that the system does not make."""
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return OutputFolderError(f"The output folder {output} cannot be made: {reason}.")
+
+
+def lock_folder(output: Path, work: Path) -> filelock.BaseFileLock:
+    """Lock an output folder by a file in its work folder, and return the lock, to be released.
+
+    Raises:
+        OutputFolderError: another run has locked it.
+
+    """
+    lock = filelock.FileLock(work / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise OutputFolderError(f"Another run is writing to {output}: wait for it, or choose another folder.") from None
+    return lock
 
 
 class Workspace:
@@ -66,21 +102,21 @@ class Workspace:
         fails otherwise, or is interrupted, finished stages stay for the next run.
 
         Raises:
-            OutputFolderError: it holds something else, or another run is writing to it.
+            OutputFolderError: it cannot be made, holds something else, or another run is writing to it.
 
         """
         check_output(output)
         made = next((p for p in reversed((output, *output.parents)) if not p.exists()), None)
         had_work = (output / WORK).exists()
         workspace = cls(output)
-        workspace._stages.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(output / WORK / "lock", timeout=0)
         try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise OutputFolderError(
-                f"Another run is writing to {output}: wait for it, or choose another folder."
-            ) from None
+            workspace._stages.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            _remove_empty(workspace._stages, made or workspace._work)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a full disk has a sentence of its own
+                raise
+            raise folder_error(output, error) from error
+        lock = lock_folder(output, output / WORK)
         try:
             yield workspace
         except BaseException as error:

@@ -1,33 +1,38 @@
 """The command line: its commands, and what becomes of errors."""
 
+import contextlib
 import functools
 import json
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from kprune_export.cli.compare import compare
 from kprune_export.cli.demo import demo
 from kprune_export.cli.doctor import doctor
 from kprune_export.cli.export import export
+from kprune_export.cli.flags import Command, Group
 from kprune_export.cli.inspect import inspect
 from kprune_export.cli.prune import prune
 from kprune_export.cli.prune_and_build import prune_and_build
 from kprune_export.cli.validate import validate
 from kprune_export.cli.verify import verify
-from kprune_export.errors import ExitCode, exit_code_of, message_of
+from kprune_export.errors import ExitCode, Termination, exit_code_of, message_of
 
 TRACEBACK_VARIABLE = "KPRUNE_EXPORT_TRACEBACK"
 
 app = typer.Typer(
     name="kprune-export",
+    cls=Group,
     help="Prune a fine-tuned encoder without retraining, export it, and prove what ships.",
     epilog="Exit codes: 0 all held, 1 internal error, 2 bad input, 3 a gate failed, 4 parity failed, "
-    "5 a runtime is missing.",
+    "5 a runtime is missing, 130 interrupted, 143 terminated.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -55,10 +60,10 @@ def _guarded(command: Callable[..., int]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**options: Any) -> None:
-        from kprune_export.cli.console import route_warnings
-
-        route_warnings()
         try:
+            from kprune_export.cli.console import route_warnings
+
+            route_warnings()
             code = command(**options)
         except (Exception, KeyboardInterrupt) as error:
             code = _report(error, as_json=bool(options.get("json_output")))
@@ -74,15 +79,48 @@ for _name, _command in (
     ("validate", validate),
     ("verify", verify),
     ("inspect", inspect),
+    ("compare", compare),
     ("doctor", doctor),
     ("demo", demo),
 ):
-    app.command(_name)(_guarded(_command))
+    app.command(_name, cls=Command)(_guarded(_command))
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        with _termination_as_interruption():
+            app()
+    except SystemExit as leaving:
+        if "WORLD_SIZE" in os.environ:  # torchrun started this process
+            _leave_at_once(leaving.code)
+        raise
+
+
+def _leave_at_once(code: str | int | None) -> NoReturn:
+    """End the process without Python's finalisation, all its work being done and closed.
+
+    A worker thread of gloo may still be giving its last tensor back, and aborts the process when it asks a
+    finalising interpreter for the lock: https://github.com/pytorch/pytorch/issues/190489.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+@contextlib.contextmanager
+def _termination_as_interruption() -> Iterator[None]:
+    """Let SIGTERM, which schedulers and containers send, end a run as tidily as Ctrl-C does; a second one at once."""
+
+    def terminate(_signal: int, _frame: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Termination
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _report(error: BaseException, as_json: bool) -> int:
@@ -93,7 +131,7 @@ def _report(error: BaseException, as_json: bool) -> int:
     if found is None:
         text = f"internal error, {type(error).__name__}: {error} (set {TRACEBACK_VARIABLE}=1 to see where)"
     if as_json:
-        print(json.dumps({"error": text, "exit_code": int(code)}))
+        print(json.dumps({"error": text, "exit_code": int(code)}, indent=2))
     print(f"Error: {text}", file=sys.stderr)
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)

@@ -6,8 +6,9 @@ from kprune_export.cli.running import run_recipe
 
 
 def export(
-    model: options.Model = None,
-    output: options.Output = None,
+    model: options.RequiredModel,
+    output: options.RequiredOutput,
+    pooling: options.Pooling = None,
     allow_pickle: options.AllowPickle = None,
     json_output: options.Json = False,
     threads: options.Threads = None,

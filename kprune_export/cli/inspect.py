@@ -24,8 +24,9 @@ def inspect(
         print(found.model_dump_json(indent=2))
         return ExitCode.OK
     shape = found.shape
+    what = f"{found.kind}, {escape(found.family)}" + (f", {found.task}" if found.task else "")
     table = Table(
-        title=f"{found.kind}, {escape(found.family)}: {found.flops_reduction:.2%} of FLOPs removed",
+        title=f"{what}: {found.flops_reduction:.2%} of FLOPs removed",
         title_justify="left",
     )
     table.add_column("layer", justify="right")

@@ -21,8 +21,18 @@ Model = Annotated[
     str | None,
     typer.Argument(help="The dense checkpoint: a folder in Hugging Face layout, or a hub id.", show_default=False),
 ]
+RequiredModel = Annotated[
+    str,
+    typer.Argument(help="The checkpoint: a folder in Hugging Face layout, or a hub id.", show_default=False),
+]
 Output = Annotated[
     Path | None,
+    typer.Option(
+        "--output", "-o", help="The folder to write; new, empty, or an earlier bundle.", rich_help_panel=MODEL
+    ),
+]
+RequiredOutput = Annotated[
+    Path,
     typer.Option(
         "--output", "-o", help="The folder to write; new, empty, or an earlier bundle.", rich_help_panel=MODEL
     ),
@@ -32,6 +42,16 @@ RecipeFile = Annotated[
     typer.Option(
         "--recipe",
         help="A YAML file with any of these settings, written with _ for -. Flags override it.",
+        rich_help_panel=MODEL,
+    ),
+]
+Pooling = Annotated[
+    str | None,
+    typer.Option(
+        help="What becomes of the tokens' vectors of an encoder without a head: mean, cls, pooler, or none (all of "
+        "them are put out).",
+        metavar="mean|cls|pooler|none",
+        show_default="as sentence-transformers' modules.json says",
         rich_help_panel=MODEL,
     ),
 ]
@@ -100,24 +120,58 @@ SequenceLength = Annotated[
     int | None,
     typer.Option(help="Tokens in the sequence that FLOPs are counted at.", show_default="128", rich_help_panel=METHOD),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="How units are chosen: kprune, or a peer to compare with (kprune-export compare --help lists them).",
+        show_default="kprune",
+        rich_help_panel=METHOD,
+    ),
+]
 Temperature = Annotated[
     float | None,
-    typer.Option(help="γ, the softmax temperature of the divergence.", show_default="2.0", rich_help_panel=METHOD),
+    typer.Option(
+        help="γ of kprune-paper: the divergence's softmax temperature.",
+        show_default="kprune-paper: 2.0",
+        rich_help_panel=METHOD,
+    ),
 ]
 Balance = Annotated[
     float | None,
-    typer.Option(help="λ, the weight of representational knowledge.", show_default="by task", rich_help_panel=METHOD),
+    typer.Option(
+        help="λ of kprune-paper: the weight of representational knowledge.",
+        show_default="kprune-paper: 0.256",
+        rich_help_panel=METHOD,
+    ),
 ]
 HeadWeight = Annotated[
     float | None,
-    typer.Option(help="μ, the weight of heads beside neurons.", show_default="8.0", rich_help_panel=METHOD),
+    typer.Option(
+        help="μ of kprune-paper: the weight of heads beside neurons.",
+        show_default="kprune-paper: 64",
+        rich_help_panel=METHOD,
+    ),
 ]
 Ridge = Annotated[
     float | None,
     typer.Option(
-        help="How strongly tuned weights are drawn to the old ones.",
-        show_default="0.0001",
+        help="How strongly tuned weights are drawn to the old ones, relative to each feature's energy.",
+        show_default="chosen for each sublayer on texts left out",
         rich_help_panel=METHOD,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where pruning runs: cpu, cuda, cuda:N, or auto (a GPU where there is one; its forward passes are bf16).",
+        show_default="auto",
+        rich_help_panel=METHOD,
+    ),
+]
+Offload = Annotated[
+    bool | None,
+    typer.Option(
+        "--offload", help="Keep one layer at a time on the GPU, for models that it cannot hold.", rich_help_panel=METHOD
     ),
 ]
 Shapes = Annotated[
@@ -134,7 +188,11 @@ Threads = Annotated[
 ]
 TimingSeconds = Annotated[
     float | None,
-    typer.Option(help="Seconds to time each model at each shape.", show_default="3.0", rich_help_panel=PROOF),
+    typer.Option(
+        help="Seconds to time each model at each shape, after 0.2 s to warm up; at least 15 calls are timed.",
+        show_default="3.0",
+        rich_help_panel=PROOF,
+    ),
 ]
 MinSpeedup = Annotated[
     float | None,
@@ -143,7 +201,8 @@ MinSpeedup = Annotated[
 MinAgreement = Annotated[
     float | None,
     typer.Option(
-        help="Smallest agreement with the dense model (embedders: mean cosine; regression: R²).",
+        help="Smallest agreement with the dense model (embedders: mean cosine; regression: R²; "
+        "rerankers: rank agreement).",
         rich_help_panel=GATES,
     ),
 ]

@@ -9,6 +9,7 @@ def prune(
     model: options.Model = None,
     output: options.Output = None,
     recipe: options.RecipeFile = None,
+    pooling: options.Pooling = None,
     allow_pickle: options.AllowPickle = None,
     json_output: options.Json = False,
     calibration: options.Calibration = None,
@@ -18,10 +19,13 @@ def prune(
     seed: options.Seed = None,
     flops_reduction: options.FlopsReduction = None,
     sequence_length: options.SequenceLength = None,
+    method: options.Method = None,
     temperature: options.Temperature = None,
     balance: options.Balance = None,
     head_weight: options.HeadWeight = None,
     ridge: options.Ridge = None,
+    device: options.Device = None,
+    offload: options.Offload = None,
     threads: options.Threads = None,
 ) -> int:
     """Prune an encoder: writes plan.json, checkpoint/ and manifest.json, without exporting.

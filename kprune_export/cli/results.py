@@ -9,18 +9,20 @@ from kprune_export.summary import Summary
 
 def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
     """Print what a run came to and return its exit code."""
-    code = ExitCode.OK if summary.verdict == "passed" else ExitCode.GATE_FAILED
+    code = ExitCode.GATE_FAILED if summary.verdict == "failed" else ExitCode.OK
     if as_json:
         print(summary.model_dump_json(indent=2))
         return code
     console = output_console()
     if summary.layers:
         console.print(layers_table(summary))
-    console.print(figures_table(summary))
+    if figures := figures_table(summary):
+        console.print(figures)
     if summary.gates:
         console.print(gates_table(summary))
-    verdict = "[green]passed[/]" if code is ExitCode.OK else "[red]failed: a gate did not hold[/]"
-    console.print(f"Verdict: {verdict}")
+    if summary.verdict_in_words:
+        colour = "green" if code is ExitCode.OK else "red"
+        console.print(f"Verdict: [{colour}]{summary.verdict_in_words}[/]")
     if summary.output:
         console.print(f"Written to {summary.output}", markup=False)
     return code
@@ -37,28 +39,36 @@ def layers_table(summary: Summary) -> Table:
     return table
 
 
-def figures_table(summary: Summary) -> Table:
-    """Return dense against pruned."""
+def figures_table(summary: Summary) -> Table | None:
+    """Return what was measured, dense against pruned where both were; None where nothing was."""
+    rows = _figures(summary)
+    if not rows:
+        return None
+    compared = any(dense for _, dense, _, _ in rows)
     table = Table(title=summary.task, title_justify="left")
-    for name in ("", "dense", "pruned", ""):
+    for name in ("", "dense", "pruned", "") if compared else ("", "", ""):
         table.add_column(name, justify="right" if name else "left")
-    for shape in summary.latency:
-        table.add_row(
-            f"p50 at {shape.shape}, ms",
-            f"{shape.dense_p50_ms:.2f}",
-            f"{shape.pruned_p50_ms:.2f}",
-            f"{shape.speedup:.2f} times as fast ({shape.speedup_low:.2f} to {shape.speedup_high:.2f})",
-        )
-    for measure in summary.fidelity:
-        table.add_row(measure.name.replace("_", " "), "", f"{measure.value:.4f}", measure.description)
-    if summary.metric:
-        metric = summary.metric
-        table.add_row(metric.name, f"{metric.dense:.4f}", f"{metric.pruned:.4f}", f"on {metric.examples} labels")
-    if summary.pruned_bytes and summary.dense_bytes:
-        table.add_row("ONNX file, MiB", f"{summary.dense_bytes / 2**20:.1f}", f"{summary.pruned_bytes / 2**20:.1f}", "")
-    if summary.parity_passed is not None:
-        table.add_row("parity with torch", "", "holds", f"largest difference {summary.worst_parity_error:.1e}")
+    for what, dense, value, note in rows:
+        table.add_row(*((what, dense, value, note) if compared else (what, value, note)))
     return table
+
+
+def _figures(summary: Summary) -> list[tuple[str, str, str, str]]:
+    """Return rows of what, the dense value, the pruned or only value, and a note."""
+    rows = []
+    for shape in summary.latency:
+        gain = f"{shape.speedup:.2f} times as fast ({shape.speedup_low:.2f} to {shape.speedup_high:.2f})"
+        rows.append((f"p50 at {shape.shape}, ms", f"{shape.dense_p50_ms:.2f}", f"{shape.pruned_p50_ms:.2f}", gain))
+    rows += [(x.name.replace("_", " "), "", f"{x.value:.4f}", x.description) for x in summary.fidelity]
+    for metric in (summary.metric, *summary.further_metrics) if summary.metric else ():
+        values = f"{metric.dense:.4f}", f"{metric.pruned:.4f}"
+        rows.append((metric.name.replace("_", " "), *values, f"on {metric.examples} labels"))
+    if summary.pruned_bytes and summary.dense_bytes:
+        sizes = f"{summary.dense_bytes / 2**20:.1f}", f"{summary.pruned_bytes / 2**20:.1f}"
+        rows.append(("ONNX file, MiB", *sizes, ""))
+    if summary.parity_passed is not None:
+        rows.append(("parity with torch", "", "holds", f"largest difference {summary.worst_parity_error:.1e}"))
+    return rows
 
 
 def gates_table(summary: Summary) -> Table:

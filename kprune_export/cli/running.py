@@ -29,11 +29,16 @@ def run_recipe(
     from kprune_export.cli.results import print_summary
     from kprune_export.job import thread_count
     from kprune_export.recipe import Recipe
+    from kprune_export.sharing import follow, process_group
     from kprune_export.summary import summarise
 
-    recipe = Recipe.build(file, settings)
-    share_thread_pool(thread_count(recipe))  # the process is the command line's own
-    summary = summarise(run(recipe, ConsoleReporter()))
+    with process_group() as runs:
+        if not runs:
+            follow()
+            return 0
+        recipe = Recipe.build(file, settings)
+        share_thread_pool(thread_count(recipe))  # the process is the command line's own
+        summary = summarise(run(recipe, ConsoleReporter()))
     if not keeps_output:
         summary = summary.model_copy(update={"output": None})
     return print_summary(summary, as_json=as_json)

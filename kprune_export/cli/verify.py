@@ -27,12 +27,16 @@ def verify(
     manifest, difference = verify_bundle(bundle)
     if json_output:
         fields = {"missing": difference.missing, "extra": difference.extra, "changed": difference.changed}
-        print(json.dumps({"bundle": str(bundle), "intact": not difference, "verdict": manifest.verdict, **fields}))
+        verdict = {"verdict": manifest.verdict, "verdict_in_words": manifest.verdict_in_words}
+        answer = {"bundle": str(bundle), "intact": not difference, **verdict, **fields}
+        print(json.dumps(answer, indent=2))
     else:
         console = output_console()
         for line in difference.lines():
             console.print(line, markup=False)
         files = len(manifest.files)
         word = "differs from its manifest" if difference else f"is intact: {files} files are as the manifest lists them"
-        console.print(f"{bundle} {word}; verdict {manifest.verdict}", markup=False)
+        console.print(f"{bundle} {word}", markup=False)
+        if manifest.verdict_in_words:
+            console.print(f"Verdict when it was made: {manifest.verdict_in_words}", markup=False)
     return ExitCode.BAD_INPUT if difference else ExitCode.OK

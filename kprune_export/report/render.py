@@ -10,9 +10,10 @@ from exporters.fidelity import FidelityReport
 from exporters.latency import LatencyReport
 from exporters.parity import ParityReport
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
-from kprune_export.gates import GateResult
+from kprune_export.gates import GateResult, Verdict, in_words, verdict_of
 from kprune_export.recipe import Recipe
 from kprune_export.report.figures import latency_figure, widths_figure
+from kprune_export.report.usage import example_texts, usage
 from pruning.plan import PruningPlan
 from pruning.tasks import Task
 
@@ -33,9 +34,15 @@ class ReportContent:
     gates: tuple[GateResult, ...]
 
     @property
-    def passed(self) -> bool:
-        """Whether every gate held."""
-        return all(gate.held for gate in self.gates)
+    def verdict(self) -> Verdict | None:
+        """What the run came to."""
+        return verdict_of(self.gates, exported=True)
+
+    @property
+    def verdict_in_words(self) -> str:
+        """The verdict as a line of its own."""
+        words = in_words(self.verdict, self.gates) or ""
+        return words[:1].upper() + words[1:]
 
     @property
     def ideal_speedup(self) -> float:
@@ -58,6 +65,8 @@ def render_report(content: ReportContent) -> str:
         content=content,
         recipe_text=content.recipe.to_yaml(),
         name=Path(content.recipe.model).name or content.recipe.model,
+        usage=usage(content.task, content.source.pooling),
+        example_texts=example_texts(content.task),
         widths=Markup(widths_figure(content.plan)),  # noqa: S704 - drawn here, from numbers
         latencies=Markup(latency_figure(content.latency.shapes)),  # noqa: S704 - as above
     )

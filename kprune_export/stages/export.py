@@ -9,12 +9,13 @@ from exporters.onnx_export import OPSET, onnx_from_torch
 from exporters.parity import ParityReport, check_parity
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.torch_runner import TorchRunner
-from exporters.spec import ModelSpec
+from exporters.spec import BATCH, SEQUENCE, ModelSpec, TensorSpec
 from kprune_export.bundle.layout import CHECKPOINT, ONNX, PARITY
 from kprune_export.job import Job
 from kprune_export.stages.base import Desk, Files, ShareDone, Stage
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.serving import ServingModule
+from pruning.tasks import Output
 
 DENSE_ONNX = "dense/model.onnx"
 
@@ -25,23 +26,29 @@ def model_spec(checkpoint: EncoderCheckpoint, versions: dict[str, str]) -> Model
     plan = checkpoint.plan
     metadata = {
         "kprune.task": checkpoint.task.kind.value,
+        "kprune.pooling": checkpoint.pooled_by or "",
         "kprune.labels": "\n".join(checkpoint.task.labels),
         "kprune.max_tokens": str(checkpoint.max_tokens),
         "kprune.plan_sha256": plan.sha256 if plan else "",
         "kprune.source_sha256": plan.source_sha256 if plan else checkpoint.folder.weights_sha256(),
         **{f"version.{name}": version for name, version in versions.items()},
     }
-    tokenizer_inputs = checkpoint.tokenizer.model_input_names
     return ModelSpec(
-        inputs=tuple(name for name in ("input_ids", "attention_mask", "token_type_ids") if name in tokenizer_inputs),
-        output=checkpoint.task.output_name,
+        inputs=checkpoint.inputs,
+        outputs=tuple(_tensor_spec(output) for output in checkpoint.task.outputs),
         max_positions=checkpoint.max_positions,
         vocabulary=config.vocab_size,
-        token_types=config.type_vocab_size,
+        token_types=checkpoint.family.token_types(config),
         pad_token_id=checkpoint.tokenizer.pad_token_id or 0,
         attention_layers=plan.attention_layers if plan else config.num_hidden_layers,
         metadata=metadata,
     )
+
+
+def _tensor_spec(output: Output) -> TensorSpec:
+    tokens = (SEQUENCE,) if output.per_token else ()
+    width = () if output.width is None else (output.width,)
+    return TensorSpec(output.name, "float32", (BATCH, *tokens, *width))
 
 
 def exported_checkpoint(job: Job, files: Files) -> EncoderCheckpoint:

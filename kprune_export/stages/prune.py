@@ -1,11 +1,14 @@
 """Prune the dense checkpoint: the plan, and the checkpoint rebuilt from it."""
 
+from pathlib import Path
 from typing import Any
 
 from kprune_export.bundle.layout import CHECKPOINT, PLAN
 from kprune_export.job import Job
+from kprune_export.sharing import PruningTask, helped
 from kprune_export.stages.base import Desk, Stage
 from pruning.checkpoint.save import save_pruned
+from pruning.methods.settings import PruningSettings
 from pruning.prune import prune_checkpoint
 
 
@@ -23,12 +26,38 @@ class PruneStage(Stage):
             "calibration": job.calibration_record.sha256,
             "seed": job.recipe.seed,
             "method": job.recipe.pruning.model_dump(),
+            "placement": repr(job.placement),
         }
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Prune and save; finished sublayers stay in the scratch folder for a run that is killed."""
         checkpoint = job.take_dense()
         recipe = job.recipe
-        plan = prune_checkpoint(checkpoint, job.calibration, recipe.pruning, recipe.seed, desk.scratch, desk.progress)
+        with helped(pruning_task(job, recipe.pruning, desk.scratch)):
+            plan = prune_checkpoint(
+                checkpoint, job.calibration, recipe.pruning, recipe.seed, job.placement, desk.scratch, desk.progress
+            )
         (desk.folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
         save_pruned(checkpoint, plan, desk.folder / CHECKPOINT)
+
+
+def pruning_task(job: Job, settings: PruningSettings, journal: Path) -> PruningTask:
+    """Return what a job prunes as other processes are told it.
+
+    Args:
+        job: the model and the texts.
+        settings: the method, its budget and its seed, which is the one that the texts were drawn with.
+        journal: where finished steps are kept.
+
+    """
+    return PruningTask(
+        model=str(job.source.folder.path.resolve()),
+        allow_pickle=job.recipe.allow_pickle,
+        pooling=job.source.pooling,
+        texts=tuple((x.text, x.pair) for x in job.calibration),
+        settings=settings,
+        seed=settings.seed,
+        device=job.recipe.device,
+        offload=job.recipe.offload,
+        journal=str(journal.resolve()),
+    )

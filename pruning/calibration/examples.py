@@ -12,7 +12,7 @@ from typing import Any
 
 from pruning.errors import CalibrationError
 
-Label = int | float | str | tuple[float, ...]
+Label = int | float | str | tuple[float, ...] | tuple[str, ...]
 
 PAIR_COLUMNS = (
     ("sentence1", "sentence2"),
@@ -28,17 +28,32 @@ PAIR_COLUMNS = (
     ("anchor", "positive"),
 )
 TEXT_COLUMNS = ("text", "sentence", "content", "review", "question", "query", "document", "passage", "title")
-LABEL_COLUMNS = ("label", "labels", "score", "similarity", "similarity_score", "stars", "target")
+LABEL_COLUMNS = ("label", "labels", "score", "similarity", "similarity_score", "stars", "target", "answers", "answer")
+ANSWER_COLUMNS = ("answers", "answer")
+"""Columns whose values are texts, even where they look like numbers."""
+WORD_COLUMNS = ("tokens", "words")
+"""Columns with a list of words for each row, as data sets for token classification have them."""
+TAG_COLUMNS = ("ner_tags", "tags", "labels", "label", "pos_tags")
+"""Columns with a label for each word."""
 FILE_KINDS = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One text, or a pair of texts for a pair task, with its label where one is given."""
+    """One text, or a pair of texts for a pair task, with its label where one is given.
+
+    Attributes:
+        text: the text; where it was given as words, these with a space between each two.
+        pair: the second text.
+        label: a number, a name, a number or a name for each of several, or answers that are right.
+        words: the words of the text, where it was given so and labels are about them.
+
+    """
 
     text: str
     pair: str | None = None
     label: Label | None = None
+    words: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,8 @@ def read_examples(source: str | Path, columns: Columns | None = None) -> list[Ex
     A ``.txt`` file has a text a line. ``.jsonl``, ``.csv`` (quoted as in RFC 4180), ``.tsv`` (unquoted,
     as the GLUE tasks are) and ``.parquet`` have columns. A hub data set is named
     ``owner/name[:configuration][@split]``, the split being ``train`` unless it is named. Rows without a
-    text are left out.
+    text are left out. A column ``tokens`` or ``words`` that holds lists is joined to a text, its words kept
+    for labels that are about them.
 
     Raises:
         CalibrationError: the source is missing, of an unknown kind, damaged, not UTF-8, has no text
@@ -78,10 +94,11 @@ def read_examples(source: str | Path, columns: Columns | None = None) -> list[Ex
         examples = [Example(line) for line in table]
     else:
         examples = _from_columns(table, columns, str(source))
-    examples = [example for example in examples if example.text]
-    if not examples:
-        raise CalibrationError(f"{source} holds no text: every row is empty.")
-    return examples
+    with_text = [example for example in examples if example.text]
+    if not with_text:
+        why = "every row is empty" if examples else "it has no rows"
+        raise CalibrationError(f"{source} holds no text: {why}.")
+    return with_text
 
 
 def split_examples(
@@ -90,14 +107,14 @@ def split_examples(
     """Choose at random which examples to calibrate on and which to hold out for fidelity.
 
     Repeated texts are used once. The held-out part is at most a fifth of what there is, so that a
-    small file still calibrates; the two parts share no text.
+    small file still calibrates; no example is in both. With none to hold out all can be chosen.
 
     Raises:
-        CalibrationError: there are fewer than two different texts.
+        CalibrationError: a part is to be held out, and there are fewer than two different texts.
 
     """
     unique = list({(example.text, example.pair): example for example in reversed(examples)}.values())[::-1]
-    if len(unique) < 2:
+    if len(unique) < 2 and held_out:
         raise CalibrationError(
             "The calibration data holds a single text, but one to calibrate on and one to hold out are needed."
         )
@@ -119,7 +136,8 @@ def examples_sha256(examples: Sequence[Example]) -> str:
     """Return a hash of the examples, their order and their labels included."""
     digest = hashlib.sha256()
     for example in examples:
-        row = json.dumps([example.text, example.pair, example.label], ensure_ascii=False)
+        parts = [example.text, example.pair, example.label, example.words]
+        row = json.dumps(parts if example.words else parts[:3], ensure_ascii=False)
         digest.update(row.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
 
@@ -136,6 +154,8 @@ def _read_file(path: Path) -> list[str] | _Table:
         if path.suffix == ".parquet":
             return _read_parquet(path)
         text = _decode(path)
+        if not text.strip():
+            raise CalibrationError(f"{path} is empty: it holds no text.")
         if path.suffix == ".txt":
             return [line.strip() for line in text.splitlines()]
         return _read_json_lines(text, path) if path.suffix == ".jsonl" else _read_delimited(text, path)
@@ -222,12 +242,15 @@ def _read_hub(name: str) -> _Table:
 
 def _from_columns(table: _Table, wanted: Columns, origin: str) -> list[Example]:
     text, pair = _text_columns(table, wanted, origin)
-    label = _existing(table, wanted.label, origin) or _first_of(table, LABEL_COLUMNS)
+    words = [_words(value) for value in table[text]]
+    usual = TAG_COLUMNS if any(words) else LABEL_COLUMNS
+    label = _existing(table, wanted.label, origin) or _first_of(table, usual)
     rows = len(table[text])
-    texts = _texts(table[text])
-    pairs = _texts(table[pair]) if pair else [None] * rows
-    labels = [_label(value) for value in table[label]] if label else [None] * rows
-    return [Example(*row) for row in zip(texts, pairs, labels, strict=True)]
+    texts = [_text(value) for value in table[text]]
+    pairs = [_text(value) for value in table[pair]] if pair else [None] * rows
+    read = _answers if label and label.lower() in ANSWER_COLUMNS else _label
+    labels = [read(value) for value in table[label]] if label else [None] * rows
+    return [Example(*row) for row in zip(texts, pairs, labels, words, strict=True)]
 
 
 def _text_columns(table: _Table, wanted: Columns, origin: str) -> tuple[str, str | None]:
@@ -237,6 +260,9 @@ def _text_columns(table: _Table, wanted: Columns, origin: str) -> tuple[str, str
     for first, second in PAIR_COLUMNS:
         if first in lowered and second in lowered:
             return lowered[first], lowered[second]
+    words = _first_of(table, WORD_COLUMNS)
+    if words and any(_words(value) for value in table[words]):
+        return words, None
     found = _first_of(table, TEXT_COLUMNS)
     if found is None:
         strings = [name for name, values in table.items() if any(isinstance(x, str) and " " in x for x in values)]
@@ -260,8 +286,23 @@ def _first_of(table: _Table, names: Sequence[str]) -> str | None:
     return next((lowered[name] for name in names if name in lowered), None)
 
 
-def _texts(values: list[Any]) -> list[str]:
-    return ["" if value is None else str(value).strip() for value in values]
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value).strip()
+
+
+def _words(value: Any) -> tuple[str, ...] | None:
+    return tuple(str(word) for word in value) or None if isinstance(value, list) else None
+
+
+def _answers(value: Any) -> Label | None:
+    """Bring answers into one form: all that are right, none where the question has no answer."""
+    if isinstance(value, dict):  # as SQuAD has them: texts, and where each begins
+        value = value.get("text")
+    if isinstance(value, str):
+        return (value.strip(),)
+    return tuple(str(x) for x in value) if isinstance(value, list) else None
 
 
 def _label(value: Any) -> Label | None:
@@ -273,6 +314,9 @@ def _label(value: Any) -> Label | None:
             except ValueError:
                 continue
         return value.strip() or None
+    if isinstance(value, dict):
+        return _answers(value)
     if isinstance(value, list):
-        return tuple(float(x) for x in value)
+        numbers = all(isinstance(x, int | float) for x in value)
+        return tuple(float(x) for x in value) if numbers else tuple(str(x) for x in value)
     return value if value is None or isinstance(value, int | float) else str(value)

@@ -1,7 +1,7 @@
 """Loading dense and pruned checkpoints into ordinary transformers models."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,15 +9,20 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from pruning.calibration.batches import BATCH_SIZE, Batch, Counting, make_batches
+from pruning.calibration.examples import Example
+from pruning.checkpoint.purpose import find_purpose, head_ending, model_class
 from pruning.checkpoint.source import CheckpointFolder, find_checkpoint
-from pruning.errors import CheckpointError, PlanError, UnsupportedModelError
-from pruning.families import family_of
+from pruning.errors import CheckpointError, PlanError
+from pruning.families import family_of, modeling_kprune
 from pruning.families.base import EncoderAdapter, Family
+from pruning.families.check import check_forward
+from pruning.heads import TokenHead
 from pruning.plan import PruningPlan
-from pruning.pooling import SentenceHead, read_sentence_head
-from pruning.tasks import Task, TaskKind
+from pruning.pooling import SentenceHead
+from pruning.tasks import Task, TokenFeatures
 
 _STORAGE_DTYPES = {
     "F16": torch.float16,
@@ -25,7 +30,6 @@ _STORAGE_DTYPES = {
     "F32": torch.float32,
     "F64": torch.float64,
 }
-_CLASSIFIER_SUFFIX = "ForSequenceClassification"
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class EncoderCheckpoint:
         tokenizer: its tokenizer.
         family: its architecture.
         task: what it is for.
-        sentence_head: a sentence embedder's pooling; None for other tasks.
+        head: turns the top's hidden states and an attention mask into the task's outputs.
+        pooling: what the user chose for an encoder that declares no pooling; None for all others.
         max_positions: the longest sequence in tokens that the model can read.
         max_tokens: the length in tokens that texts are cut to.
         storage_dtype: the floating-point type of its file.
@@ -51,19 +56,53 @@ class EncoderCheckpoint:
     tokenizer: Any
     family: Family
     task: Task
-    sentence_head: SentenceHead | None
+    head: nn.Module
+    pooling: str | None
     max_positions: int
     max_tokens: int
     storage_dtype: torch.dtype
     plan: PruningPlan | None
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs that the tokenizer gives and the model reads."""
+        return tuple(name for name in self.family.inputs if name in self.tokenizer.model_input_names)
+
     def open(self) -> EncoderAdapter:
         """Return the family's adapter over the model."""
-        return self.family.open(self.model, self.task, self.sentence_head)
+        return self.family.open(self.model, self.task, self.head)
+
+    @property
+    def pooled_by(self) -> str | None:
+        """What becomes of the tokens' vectors where no head of the model reads them; None where one does."""
+        if isinstance(self.head, SentenceHead):
+            return "+".join(self.head.modes) + (", normalised" if self.head.normalize else "")
+        return self.pooling
+
+    def batches(self, examples: Sequence[Example], seed: int = 0, batch_size: int = BATCH_SIZE) -> tuple[Batch, ...]:
+        """Return examples as the batches that the model reads.
+
+        Args:
+            examples: the texts.
+            seed: decides which tokens are masked, for a masked language model.
+            batch_size: texts in a batch.
+
+        Raises:
+            CalibrationError: the task cannot use them.
+
+        """
+        counting = Counting(self.task.counts_special_tokens, seed if self.task.masks_tokens else None)
+        return make_batches(self.tokenizer, self.task.texts(examples), self.max_tokens, batch_size, counting)
 
 
-def load_checkpoint(source: str | Path, allow_pickle: bool = False) -> EncoderCheckpoint:
+def load_checkpoint(source: str | Path, allow_pickle: bool = False, pooling: str | None = None) -> EncoderCheckpoint:
     """Load a dense or a pruned checkpoint from a folder or by its hub id.
+
+    Args:
+        source: the folder or the hub id.
+        allow_pickle: whether pickled weights are accepted.
+        pooling: what becomes of the tokens' vectors of an encoder that does not say so itself: ``mean``,
+            ``cls``, ``pooler`` or ``none``. A pruned checkpoint remembers it.
 
     Raises:
         CheckpointError: it is not there, damaged, or has weights that are not finite.
@@ -72,13 +111,7 @@ def load_checkpoint(source: str | Path, allow_pickle: bool = False) -> EncoderCh
     """
     folder = find_checkpoint(source, allow_pickle)
     family = family_of(folder.model_type)
-    head_and_limit = None if folder.architecture.endswith(_CLASSIFIER_SUFFIX) else read_sentence_head(folder.path)
-    if head_and_limit is None and not folder.architecture.endswith(_CLASSIFIER_SUFFIX):
-        raise UnsupportedModelError(
-            f"The checkpoint {folder.path} is a {folder.architecture or folder.model_type} without a head that is "
-            f"supported: a …{_CLASSIFIER_SUFFIX}, or a sentence-transformers modules.json that declares the pooling."
-        )
-    head, limit = head_and_limit or (None, None)
+    purpose = find_purpose(folder, pooling)
     plan = folder.plan
     with quiet_transformers(), _as_checkpoint_errors(folder.path):
         config = _config(folder)
@@ -86,35 +119,42 @@ def load_checkpoint(source: str | Path, allow_pickle: bool = False) -> EncoderCh
         dtype = storage_dtype(folder)
         compute_dtype = dtype if dtype is torch.float64 else torch.float32
         if plan is None:
-            model = _load_dense(folder, config, compute_dtype)
+            model = _load_dense(folder, config, purpose.ending, family, compute_dtype)
         else:
-            model = _load_sliced(folder, config, family, plan).to(compute_dtype)
+            model = _load_sliced(folder, config, purpose.ending, family, plan).to(compute_dtype)
         tokenizer = _tokenizer(folder.path)
     _check_finite(model, folder.path)
-    positions = int(config.max_position_embeddings)
+    task, head = purpose.task(config), purpose.head(model)
+    check_forward(family.open(model.eval().requires_grad_(False), task, head))
+    if task.masks_tokens and tokenizer.mask_token_id is None:
+        raise CheckpointError(f"The tokenizer of {folder.path} has no mask token, so the model cannot be given masks.")
+    positions = family.max_positions(config)
     return EncoderCheckpoint(
         folder=folder,
-        model=model.eval().requires_grad_(False),
+        model=model,
         tokenizer=tokenizer,
         family=family,
-        task=_task(config, embedder=head is not None),
-        sentence_head=head,
+        task=task,
+        head=head,
+        pooling=purpose.pooling,
         max_positions=positions,
-        max_tokens=min(positions, limit or positions, int(tokenizer.model_max_length)),
+        max_tokens=min(positions, purpose.max_tokens or positions, int(tokenizer.model_max_length)),
         storage_dtype=dtype,
         plan=plan,
     )
 
 
 def load_pruned(path: str | Path) -> Any:
-    """Load a pruned checkpoint as the ordinary transformers class it was saved from.
+    """Load a pruned checkpoint as the transformers class that it was saved from, with smaller layers.
 
-    The model has the dtype of its file and takes gradients, like one from ``from_pretrained``; it
-    works with ``pipeline(..., model=model)``, ``Trainer``, and `load_sentence_transformer`. What
-    ``Trainer`` or ``save_pretrained`` then saves can be loaded by this function again.
+    No code of the checkpoint's own is run. The model has the dtype of its file and takes gradients, like
+    one from ``from_pretrained``; it works with ``pipeline(..., model=model)``, ``Trainer``, and
+    `load_sentence_transformer`. What ``Trainer`` or ``save_pretrained`` then saves can be loaded by this
+    function again, and by plain transformers with ``trust_remote_code=True``.
 
     Raises:
         CheckpointError: the folder is no pruned checkpoint, or is damaged.
+        UnsupportedModelError: transformers has changed the architecture.
 
     """
     folder = find_checkpoint(path)
@@ -123,9 +163,11 @@ def load_pruned(path: str | Path) -> Any:
         raise CheckpointError(
             f"{path} is not pruned (its config.json holds no plan): load it with transformers' from_pretrained."
         )
-    family = family_of(folder.model_type)
+    family, ending = family_of(folder.model_type), head_ending(folder.architecture)
     with quiet_transformers(), _as_checkpoint_errors(folder.path):
-        return _load_sliced(folder, _config(folder), family, plan).to(storage_dtype(folder)).eval()
+        model = _load_sliced(folder, _config(folder), ending, family, plan).to(storage_dtype(folder)).eval()
+    check_forward(family.open(model, TokenFeatures(), TokenHead()))
+    return model
 
 
 def storage_dtype(folder: CheckpointFolder) -> torch.dtype:
@@ -135,17 +177,8 @@ def storage_dtype(folder: CheckpointFolder) -> torch.dtype:
         CheckpointError: a safetensors file is truncated or corrupt.
 
     """
-    if folder.pickled:
-        return torch.float32
-    names: set[str] = set()
-    for path in folder.weights:
-        try:
-            with safe_open(path, framework="pt") as file:
-                names |= {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is not a sound safetensors file: {error}.") from error
-    kinds = names & set(_STORAGE_DTYPES)
-    return _STORAGE_DTYPES[kinds.pop()] if len(kinds) == 1 else torch.float32
+    kinds = folder.tensor_types() & set(_STORAGE_DTYPES)
+    return _STORAGE_DTYPES[next(iter(kinds))] if len(kinds) == 1 else torch.float32
 
 
 def _config(folder: CheckpointFolder) -> Any:
@@ -160,21 +193,13 @@ def _tokenizer(path: Path) -> Any:
     return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
 
 
-def _model_class(folder: CheckpointFolder, config: Any) -> Any:
-    """Return the concrete class: sequence classification where the checkpoint says so, else the encoder."""
-    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING
-
-    classifier = folder.architecture.endswith(_CLASSIFIER_SUFFIX)
-    return (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING if classifier else MODEL_MAPPING)[type(config)]
-
-
-def _load_dense(folder: CheckpointFolder, config: Any, dtype: torch.dtype) -> Any:
+def _load_dense(folder: CheckpointFolder, config: Any, ending: str, family: Family, dtype: torch.dtype) -> Any:
     """Load with from_pretrained and refuse a checkpoint that lacks weights of the encoder or the head."""
-    model, info = _model_class(folder, config).from_pretrained(
+    model, info = model_class(ending, config).from_pretrained(
         folder.path,
         config=config,
         dtype=dtype,
-        attn_implementation="sdpa",
+        attn_implementation=family.attention_implementation,
         use_safetensors=not folder.pickled,
         weights_only=True,
         local_files_only=True,
@@ -182,7 +207,7 @@ def _load_dense(folder: CheckpointFolder, config: Any, dtype: torch.dtype) -> An
         output_loading_info=True,
     )
     missing = sorted(info["missing_keys"])
-    if missing and all(".pooler." in f".{key}" for key in missing) and hasattr(model, "pooler"):
+    if missing and not ending and all(key.startswith("pooler.") for key in missing):
         model.pooler, missing = None, []
     if missing:
         raise CheckpointError(
@@ -192,38 +217,35 @@ def _load_dense(folder: CheckpointFolder, config: Any, dtype: torch.dtype) -> An
     return model
 
 
-def _load_sliced(folder: CheckpointFolder, config: Any, family: Family, plan: PruningPlan) -> Any:
-    """Build the dense class, cut it to the plan's widths, then load the weights, all of them."""
+def _load_sliced(folder: CheckpointFolder, config: Any, ending: str, family: Family, plan: PruningPlan) -> Any:
+    """Build the model with the plan's widths, then load the weights, all of them."""
+    if family.encoder_shape(config) != plan.shape:
+        raise PlanError(f"The pruning plan in {folder.path} is not for the encoder that its config.json describes.")
     weights: dict[str, Tensor] = {}
     for path in folder.weights:
         with safe_open(path, framework="pt") as file:
             weights |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    config._attn_implementation = "sdpa"
-    model = _model_class(folder, config)(config)
-    if hasattr(model, "pooler") and not any(key.startswith("pooler.") for key in weights):
+    config._attn_implementation = family.attention_implementation
+    pruned_class = getattr(modeling_kprune, model_class(ending, config).__name__)
+    pruned_class.register_for_auto_class(f"AutoModel{ending}")  # save_pretrained then writes its code too
+    model = pruned_class(config)
+    if not ending and hasattr(model, "pooler") and not any(key.startswith("pooler.") for key in weights):
         model.pooler = None
-    family.open(model, Task(TaskKind.EMBEDDING), None).apply_widths(plan)
     try:
-        model.load_state_dict(weights, strict=True, assign=True)
+        loaded = model.load_state_dict(weights, strict=False, assign=True)
     except RuntimeError as error:
         details = str(error).splitlines()
         raise CheckpointError(
             f"The weights in {folder.path} do not fit its pruning plan: {details[min(1, len(details) - 1)].strip()}"
         ) from error
+    missing = set(loaded.missing_keys)
+    model.tie_weights(missing_keys=missing, recompute_mapping=False)  # takes out those that it ties to others
+    for names, problem in ((missing, "lacks"), (loaded.unexpected_keys, "has too many")):
+        if names:
+            raise CheckpointError(
+                f"The weights in {folder.path} do not fit its pruning plan: it {problem} {min(names)}."
+            )
     return model.requires_grad_(True)
-
-
-def _task(config: Any, embedder: bool) -> Task:
-    if embedder:
-        return Task(TaskKind.EMBEDDING)
-    labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-    by_problem_type = {
-        "single_label_classification": TaskKind.SINGLE_LABEL,
-        "multi_label_classification": TaskKind.MULTI_LABEL,
-        "regression": TaskKind.REGRESSION,
-    }
-    default = TaskKind.REGRESSION if config.num_labels == 1 else TaskKind.SINGLE_LABEL
-    return Task(by_problem_type.get(config.problem_type, default), labels)
 
 
 def _check_finite(model: Any, path: Path) -> None:

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 from pruning.checkpoint.load import EncoderCheckpoint, quiet_transformers
-from pruning.checkpoint.source import CONFIG_FILE, PLAN_KEY
+from pruning.checkpoint.purpose import model_classes
+from pruning.checkpoint.source import CONFIG_FILE, PLAN_KEY, POOLING_KEY
 from pruning.disk import disk_errors
+from pruning.families import modeling_kprune
 from pruning.plan import PruningPlan
 
 _INTEGER_LIST = re.compile(r"\[\s+(\d+(?:,\s+\d+)*)\s+\]")
@@ -17,7 +19,8 @@ def save_pruned(checkpoint: EncoderCheckpoint, plan: PruningPlan, folder: Path) 
     """Write a pruned model, its plan, its tokenizer and its pooling into a folder.
 
     The weights are saved in the dense file's dtype. The tokenizer's and the pooling's files are copied
-    as they are, so that texts are read exactly as before.
+    as they are, so that texts are read exactly as before. A modelling file and config.json's ``auto_map`` let plain
+    transformers open the folder with ``trust_remote_code=True``; without it, the weights' shapes do not fit.
 
     Args:
         checkpoint: the checkpoint whose model has been cut to the plan.
@@ -34,6 +37,12 @@ def save_pruned(checkpoint: EncoderCheckpoint, plan: PruningPlan, folder: Path) 
     config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)
     config[PLAN_KEY] = plan.model_dump(mode="json")
+    code = Path(str(modeling_kprune.__file__))
+    classes = {f"AutoModel{ending}": x.__name__ for ending, x in model_classes(model.config).items()}
+    config["auto_map"] = {auto: f"{code.stem}.{name}" for auto, name in classes.items()}
+    shutil.copyfile(code, folder / code.name)
+    if checkpoint.pooling is not None:
+        config[POOLING_KEY] = checkpoint.pooling
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / CONFIG_FILE).write_text(_INTEGER_LIST.sub(_on_one_line, text) + "\n", encoding="utf-8")
     for path in checkpoint.folder.companions():

@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from pruning.checkpoint.load import load_pruned
+from pruning.checkpoint.purpose import find_purpose
+from pruning.checkpoint.source import find_checkpoint
 from pruning.errors import UnsupportedModelError
-from pruning.pooling import read_sentence_head
 
 
 def load_sentence_transformer(path: str | Path) -> Any:
-    """Return a ``SentenceTransformer`` over a pruned checkpoint, with the pooling that it declares.
+    """Return a ``SentenceTransformer`` over a pruned checkpoint, with its pooling: declared, or chosen by the user.
 
-    Needs sentence-transformers 6 or later, which this project does not install.
+    Needs sentence-transformers 6 or later, which the extra ``sentence`` installs.
 
     Raises:
         CheckpointError: the folder is no pruned checkpoint.
@@ -19,8 +20,14 @@ def load_sentence_transformer(path: str | Path) -> Any:
         ImportError: sentence-transformers is not installed, or too old.
 
     """
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    try:
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    except ImportError as error:
+        raise ImportError(
+            f"load_sentence_transformer needs sentence-transformers 6 or later ({error}): "
+            'pip install "kprune-export[sentence]".'
+        ) from error
 
     class PrunedTransformer(Transformer):  # type: ignore[misc]  # its types are not followed
         """The library's Transformer module, its model loaded by `load_pruned`."""
@@ -28,11 +35,11 @@ def load_sentence_transformer(path: str | Path) -> Any:
         def _load_model(self, model_name_or_path: str, *_: Any, **__: Any) -> Any:
             return load_pruned(model_name_or_path)
 
-    declared = read_sentence_head(Path(path))
-    if declared is None:
-        raise UnsupportedModelError(f"{path} is not a sentence embedder: it has no modules.json.")
-    head, max_tokens = declared
-    transformer = PrunedTransformer(str(path), max_seq_length=max_tokens)
+    purpose = find_purpose(find_checkpoint(path))
+    head = purpose.sentence_head
+    if head is None:
+        raise UnsupportedModelError(f"{path} is not a sentence embedder: nothing pools its tokens' vectors.")
+    transformer = PrunedTransformer(str(path), max_seq_length=purpose.max_tokens)
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=head.modes)]
     if head.normalize:
         modules.append(Normalize())

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from pruning.errors import CheckpointError, PlanError, UnsupportedModelError
 from pruning.plan import PruningPlan
 
 CONFIG_FILE = "config.json"
 PLAN_KEY = "kprune"
 """The key of config.json under which a pruned checkpoint carries its plan."""
+POOLING_KEY = "kprune_pooling"
+"""The key under which it carries the pooling that its user chose, where the checkpoint declares none."""
 WEIGHTS_FILE = "model.safetensors"
 _INDEX_FILE = "model.safetensors.index.json"
 _PICKLE_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -83,6 +87,25 @@ class CheckpointFolder:
             return hashes[0]
         listing = "".join(f"{sha}  {path.name}\n" for sha, path in zip(hashes, self.weights, strict=True))
         return hashlib.sha256(listing.encode()).hexdigest()
+
+    def tensor_types(self) -> frozenset[str]:
+        """Return the types of the tensors in its safetensors files, as the files' headers have them.
+
+        Reads the headers alone, which is enough to find a file that is cut short. Empty for pickles, which
+        have no such header.
+
+        Raises:
+            CheckpointError: a file is truncated or corrupt.
+
+        """
+        found: set[str] = set()
+        for path in () if self.pickled else self.weights:
+            try:
+                with safe_open(path, framework="pt") as file:
+                    found |= {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 - not a dict
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path} is not a sound safetensors file: {error}.") from error
+        return frozenset(found)
 
     def companions(self) -> tuple[Path, ...]:
         """Return the tokenizer's and sentence-transformers' files, and the pooling's folder's."""

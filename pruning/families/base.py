@@ -8,195 +8,131 @@ are equal groups of adjacent feature columns.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import transformers
 from torch import Tensor, nn
 
-from pruning.errors import PlanError
+from pruning.errors import PlanError, UnsupportedModelError
+from pruning.families.modeling_kprune import LAYOUTS, cut
+from pruning.families.sublayer import (
+    AttentionSublayer,
+    Context,
+    FfnSublayer,
+    Sublayer,
+    SublayerKind,
+    pair_mask,
+)
 from pruning.plan import EncoderShape, PruningPlan
-from pruning.pooling import SentenceHead
 from pruning.tasks import Task
 
-
-class SublayerKind(StrEnum):
-    """What a sublayer's units are: attention heads, or FFN neurons."""
-
-    ATTENTION = "attention"
-    FFN = "ffn"
-
-
-@dataclass(frozen=True)
-class Context:
-    """What every sublayer of one batch reads beside the hidden states.
-
-    Attributes:
-        attention_mask: (texts, tokens), 1 where there is a token and 0 in padding.
-        pair_mask: (texts, 1, tokens, tokens), true where a token may be attended to; None where
-            nothing is padded.
-
-    """
-
-    attention_mask: Tensor
-    pair_mask: Tensor | None
-
-
-class EmptyProjection(nn.Module):
-    """The output projection of a sublayer that has lost every unit: its bias is what remains.
-
-    It keeps the weight's name with a width of 0, so that a pruned state dict has the dense model's
-    names, and loading it into a dense model fails on the shapes instead of passing unseen.
-    """
-
-    def __init__(self, hidden_size: int, bias: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(bias.new_zeros(hidden_size, 0), requires_grad=False)
-        self.bias = nn.Parameter(bias, requires_grad=bias.requires_grad)
-        self.in_features = 0
-        self.out_features = hidden_size
-
-    def forward(self, features: Tensor) -> Tensor:  # noqa: ARG002 - stands where a Linear stood
-        """Return the bias, of shape (d,); the residual sum broadcasts it."""
-        return self.bias
-
-
-class Sublayer(ABC):
-    """One attention or FFN sublayer of a model, seen through its family's adapter."""
-
-    def __init__(self, layer: int, kind: SublayerKind, unit_size: int) -> None:
-        self.layer = layer
-        self.kind = kind
-        self.unit_size = unit_size
-        """Feature columns of one unit: the head size, or 1."""
-
-    @property
-    def name(self) -> str:
-        """How the sublayer is called in messages: ``layer 3 attention``."""
-        return f"layer {self.layer} {self.kind}"
-
-    @property
-    def units(self) -> int:
-        """How many heads or neurons it has now."""
-        return self.projection.in_features // self.unit_size
-
-    @property
-    @abstractmethod
-    def projection(self) -> nn.Linear:
-        """The output projection: weight (d, units·unit_size), bias (d,)."""
-
-    @abstractmethod
-    def features(self, hidden: Tensor, context: Context) -> Tensor:
-        """Return the projection's input, (texts, tokens, units·unit_size), from hidden states."""
-
-    @abstractmethod
-    def finish(self, total: Tensor) -> Tensor:
-        """Turn residual plus projection into the next hidden states (the norm, where there is one)."""
-
-    @abstractmethod
-    def _slice(self, columns: Tensor, projection: nn.Module) -> None:
-        """Keep the feature columns named, all others removed, and replace the output projection."""
-
-    def forward(self, hidden: Tensor, context: Context) -> Tensor:
-        """Return the hidden states above this sublayer, of the shape of those below it."""
-        if self.units == 0:
-            return self.finish(hidden + self.projection.bias)
-        return self.finish(hidden + self.projection(self.features(hidden, context)))
-
-    def columns(self, units: Tensor) -> Tensor:
-        """Return the feature columns of the units named: (n,) to (n·unit_size,)."""
-        return (units[:, None] * self.unit_size + torch.arange(self.unit_size)).flatten()
-
-    def shrink(self, kept: Tensor, weight: Tensor, bias: Tensor) -> None:
-        """Keep some units and give the output projection new weights.
-
-        Args:
-            kept: ascending indices of the units that stay, (n,).
-            weight: the projection's new weight, (d, n·unit_size).
-            bias: its new bias, (d,).
-
-        """
-        columns = self.columns(kept)
-        hidden_size = self.projection.out_features
-        if weight.shape != (hidden_size, len(columns)) or bias.shape != (hidden_size,):
-            raise PlanError(
-                f"{self.name} keeps {len(columns)} columns of a hidden size of {hidden_size}, but was given "
-                f"a weight of shape {tuple(weight.shape)} and a bias of shape {tuple(bias.shape)}."
-            )
-        dtype = self.projection.weight.dtype
-        weight, bias = weight.to(dtype).contiguous(), bias.to(dtype).contiguous()
-        projection = linear(weight, bias) if len(columns) else EmptyProjection(hidden_size, bias)
-        self._slice(columns, projection)
-
-
-def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """Return a Linear that holds the tensors given, without gradients: (out, in) and (out,)."""
-    layer = nn.Linear(1, 1, bias=bias is not None, device="meta")
-    layer.out_features, layer.in_features = weight.shape
-    layer.weight = nn.Parameter(weight, requires_grad=False)
-    if bias is not None:
-        layer.bias = nn.Parameter(bias, requires_grad=False)
-    return layer
-
-
-def keep_rows(layer: nn.Linear, rows: Tensor) -> nn.Linear:
-    """Return a Linear with some of another's outputs: the rows named, in order."""
-    bias = None if layer.bias is None else layer.bias.detach()[rows].clone()
-    return linear(layer.weight.detach()[rows].clone(), bias)
+__all__ = ["Context", "EncoderAdapter", "Family", "Sublayer", "SublayerKind"]
 
 
 class EncoderAdapter(ABC):
     """A model of one family, opened up into embeddings, sublayers and output head.
 
     Args:
-        model: a model that `Family.check_config` accepts.
+        family: the model's family.
+        model: a model that the family's `check_config` accepts.
         task: what it is for.
-        sentence_head: the pooling, for a sentence embedder; None for the other tasks.
+        head: turns the top's hidden states and an attention mask into the task's outputs.
 
     """
 
-    def __init__(self, model: Any, task: Task, sentence_head: SentenceHead | None) -> None:
+    attention: ClassVar[type[AttentionSublayer]]
+    ffn: ClassVar[type[FfnSublayer]]
+
+    def __init__(self, family: "Family", model: Any, task: Task, head: nn.Module) -> None:
+        self.family = family
         self.model = model
+        self.encoder: Any = model.base_model
         self.task = task
-        self.sentence_head = sentence_head
-        self.shape = self.family.encoder_shape(model.config)
-        self.sublayers = self._open_sublayers()
+        self.head = head
+        self.shape = family.encoder_shape(model.config)
+        self.sublayers = tuple(self._open_sublayers())
+        """From the bottom to the top."""
 
-    @property
-    @abstractmethod
-    def family(self) -> "Family":
-        """The family that this adapter belongs to."""
-
-    @abstractmethod
-    def _open_sublayers(self) -> tuple[Sublayer, ...]:
-        """Return the sublayers from the bottom to the top."""
+    def _open_sublayers(self) -> Iterator[Sublayer]:
+        layout = LAYOUTS[self.family.name]
+        layers: Any = self.encoder.get_submodule(layout.layers)
+        for number, layer in enumerate(layers):
+            yield self.attention(number, layer, layout, self.shape.head_size)
+            yield self.ffn(number, layer, layout, 1)
 
     @abstractmethod
     def embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the hidden states below the first sublayer, (texts, tokens, d)."""
 
-    @abstractmethod
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the classification head to the top's hidden states: (texts, outputs)."""
+    def context(self, attention_mask: Tensor, counted: Tensor | None = None, padded: bool | None = None) -> Context:
+        """Return what the sublayers and the task read beside the hidden states.
 
-    def context(self, attention_mask: Tensor) -> Context:
-        """Return what the sublayers read beside the hidden states, for a mask (texts, tokens)."""
-        if bool(attention_mask.all()):
-            return Context(attention_mask, None)
-        return Context(attention_mask, pair_mask(attention_mask))
+        Args:
+            attention_mask: (texts, tokens).
+            counted: (texts, tokens), where outputs count; all tokens that are not padding unless given.
+            padded: whether there may be padding; None to look, which an exported graph must not do.
+
+        """
+        counted = attention_mask if counted is None else counted
+        if padded is None:
+            padded = not bool(attention_mask.all())
+        return Context(attention_mask, counted, pair_mask(attention_mask) if padded else None)
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """Turn the hidden states above the last sublayer into the encoder's output; a pre-norm one has a norm there."""
+        return hidden
 
     def output(self, hidden: Tensor, context: Context) -> Tensor:
-        """Return the task's output for the top's hidden states: (texts, outputs)."""
-        if self.sentence_head is not None:
-            pooled: Tensor = self.sentence_head(hidden, context.attention_mask)
-            return pooled
-        return self.logits(hidden)
+        """Return what `divergence` compares, for the hidden states above the last sublayer (texts, tokens, d).
+
+        It is small enough to be held for all texts, and its shape is the task's own affair.
+        """
+        return self.task.held(self.head, self.finish(hidden), context.attention_mask, context.counted)
+
+    def divergence(self, student: Tensor, teacher: Tensor, context: Context, temperature: float) -> Tensor:
+        """Return how far the student's output is from the teacher's, text by text: (texts,).
+
+        Args:
+            student: what `output` returned for the student.
+            teacher: what it returned for the teacher.
+            context: the texts' context.
+            temperature: γ, above 0.
+
+        """
+        return self.task.moved(self.head, student, teacher, context.counted, temperature)
+
+    def sampled_likelihood(self, teacher: Tensor, context: Context, generator: torch.Generator) -> Tensor:
+        """Draw outputs from the dense model's own prediction and return their log-likelihood, summed over the texts.
+
+        The covariance of its gradient is the curvature of the divergence where student and teacher agree.
+
+        Args:
+            teacher: what `output` returned for the dense model.
+            context: the texts' context.
+            generator: decides the draw; on the CPU.
+
+        """
+        return self.task.likelihood(self.head, teacher, context.counted, generator)
+
+    def encode(self, inputs: Mapping[str, Tensor], padded: bool | None = None) -> Tensor:
+        """Return the encoder's output, (texts, tokens, d), which the head reads.
+
+        Args:
+            inputs: the model's inputs, each (texts, tokens), int64.
+            padded: as in `context`.
+
+        """
+        context = self.context(inputs["attention_mask"], padded=padded)
+        hidden = self.embed(inputs)
+        for sublayer in self.sublayers:
+            hidden = sublayer.forward(hidden, context)
+        return self.finish(hidden)
 
     def apply_widths(self, plan: PruningPlan) -> None:
-        """Cut every sublayer to the plan's widths; the weights left in place are arbitrary.
+        """Cut every sublayer of a dense model to the plan's widths; the weights left in place are arbitrary.
 
         For a model whose weights are loaded afterwards.
 
@@ -206,28 +142,27 @@ class EncoderAdapter(ABC):
         """
         if plan.shape != self.shape:
             raise PlanError(f"The plan is for an encoder of {plan.shape!r}, but the model is {self.shape!r}.")
-        for sublayer in self.sublayers:
-            layer = plan.layers[sublayer.layer]
-            units = len(layer.heads if sublayer.kind is SublayerKind.ATTENTION else layer.neurons)
-            weight = sublayer.projection.weight.detach()[:, : units * sublayer.unit_size]
-            sublayer.shrink(torch.arange(units), weight.clone(), sublayer.projection.bias.detach().clone())
+        cut(self.encoder, plan.model_dump())
 
 
-def pair_mask(attention_mask: Tensor) -> Tensor:
-    """Return which token may attend to which: (texts, tokens) to boolean (texts, 1, tokens, tokens).
+class Family:
+    """One supported architecture: how to recognise, check and open its checkpoints.
 
-    Written so that it also exports well: one Expand, no data-dependent branch.
+    Args:
+        name: the ``model_type`` of its configurations.
+        adapter: what opens its models.
+
     """
-    return attention_mask[:, None, None, :].bool().expand(-1, -1, attention_mask.shape[1], -1)
 
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids")
+    """What its models read of what a tokenizer gives."""
+    attention_implementation: ClassVar[str] = "sdpa"
+    """How transformers is told to attend in its models; the adapter may do better."""
 
-class Family(ABC):
-    """One supported architecture: how to recognise, check and open its checkpoints."""
+    def __init__(self, name: str, adapter: type[EncoderAdapter]) -> None:
+        self.name = name
+        self.adapter = adapter
 
-    name: ClassVar[str]
-    """The ``model_type`` of its configurations."""
-
-    @abstractmethod
     def check_config(self, config: Any) -> None:
         """Refuse a configuration with a feature that pruning would not preserve.
 
@@ -235,17 +170,67 @@ class Family(ABC):
             UnsupportedModelError: the configuration uses such a feature.
 
         """
+        if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+            raise UnsupportedModelError(
+                "The checkpoint is a decoder (is_decoder or add_cross_attention is set in its config.json), "
+                "but only encoders can be pruned."
+            )
+        positions = getattr(config, "position_embedding_type", "absolute")
+        if positions != "absolute":
+            raise UnsupportedModelError(
+                f"The checkpoint uses {positions} position embeddings, which transformers 5 would ignore: "
+                f"only absolute ones are supported for {self.name}."
+            )
 
-    @abstractmethod
     def encoder_shape(self, config: Any) -> EncoderShape:
         """Return the dense encoder's dimensions."""
+        return EncoderShape(
+            layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            heads=config.num_attention_heads,
+            head_size=config.hidden_size // config.num_attention_heads,
+            neurons=config.intermediate_size,
+        )
+
+    def max_positions(self, config: Any) -> int:
+        """Return the longest sequence in tokens that a model can read."""
+        return int(config.max_position_embeddings)
+
+    def token_types(self, config: Any) -> int:
+        """Return how many token types a model tells apart, at least 1."""
+        return max(1, int(getattr(config, "type_vocab_size", 1)))
+
+    def tokens_that_tell(self, config: Any) -> int:  # noqa: ARG002 - families with longer ranges read it
+        """Return how long a sequence must be, in tokens, to pass through all that its models do."""
+        return 6
 
     def shape_of_folder(self, folder: Path) -> EncoderShape:
         """Return a dense checkpoint's dimensions from its config.json alone."""
         from transformers import AutoConfig
 
-        return self.encoder_shape(AutoConfig.from_pretrained(folder, local_files_only=True))
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return self.encoder_shape(config)
 
-    @abstractmethod
-    def open(self, model: Any, task: Task, sentence_head: SentenceHead | None) -> EncoderAdapter:
-        """Return the adapter of a loaded model."""
+    def open(self, model: Any, task: Task, head: nn.Module) -> EncoderAdapter:
+        """Return the adapter of a loaded model.
+
+        Raises:
+            UnsupportedModelError: the model has not the submodules that the adapter relies on.
+
+        """
+        try:
+            adapter = self.adapter(self, model, task, head)
+            for sublayer in adapter.sublayers:
+                for name in (*sublayer.inputs, sublayer.output):
+                    sublayer.module.get_submodule(name).weight.shape  # noqa: B018 - raises what is caught below
+        except AttributeError as error:
+            raise changed_implementation(self.name, str(error)) from error
+        return adapter
+
+
+def changed_implementation(name: str, found: str) -> UnsupportedModelError:
+    """Return the error for a model that transformers does not implement as its adapter expects."""
+    return UnsupportedModelError(
+        f"transformers {transformers.__version__} implements {name} in another way than pruning relies on ({found}): "
+        "install the version of transformers that constraints.txt names."
+    )

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from exporters.onnx_export import OnnxArtefact, onnx_from_torch
-from exporters.spec import ModelSpec
+from exporters.spec import BATCH, ModelSpec, TensorSpec
 
 
 class Layer(nn.Module):
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
 def spec() -> ModelSpec:
     return ModelSpec(
         ("input_ids", "attention_mask", "token_type_ids"),
-        "logits",
+        (TensorSpec("logits", "float32", (BATCH, 3)),),
         64,
         50,
         2,

@@ -3,12 +3,19 @@ import math
 import numpy as np
 import pytest
 
+from exporters import fidelity
 from exporters.errors import MeasurementError
 from exporters.fidelity import (
+    class_fidelity,
     classifier_fidelity,
+    compare_classes,
     embedding_fidelity,
+    mean_cosine,
     multi_label_fidelity,
+    rank_agreement,
     regression_fidelity,
+    reranking_fidelity,
+    row_cosines,
 )
 from exporters.metrics import accuracy, cosine_of_pairs, micro_f1, spearman
 
@@ -37,8 +44,13 @@ def test_multi_label_by_hand() -> None:
 
 def test_regression_by_hand() -> None:
     dense = np.array([[0.0], [2.0], [4.0]], dtype=np.float32)
-    (r2,) = regression_fidelity(dense, np.array([[1.0], [2.0], [4.0]], dtype=np.float32))
-    assert r2.value == pytest.approx(1 - 1 / 8)
+    r2, order = regression_fidelity(dense, np.array([[1.0], [0.5], [4.0]], dtype=np.float32))
+    assert r2.value == pytest.approx(1 - (1 + 2.25) / 8)
+    assert order.value == pytest.approx(0.5)  # ranks (1, 2, 3) and (2, 1, 3): 1 - 6·2/(3·8)
+    assert len(regression_fidelity(np.eye(2), np.eye(2))) == 1  # several numbers have no order
+    order, r2 = reranking_fidelity(dense, 10 * dense)
+    assert (order.name, order.value) == ("rank_agreement", pytest.approx(1))
+    assert (r2.name, r2.value) == ("r2", pytest.approx(1 - 81 * 20 / 8))
     with pytest.raises(MeasurementError, match="the same output for every held-out text"):
         regression_fidelity(np.ones((3, 1)), np.ones((3, 1)))
 
@@ -87,3 +99,30 @@ def test_metrics_by_hand() -> None:
     with pytest.raises(MeasurementError, match="rank correlation has no meaning"):
         spearman(np.ones(3), np.ones(3), [1, 1, 1])
     assert cosine_of_pairs(np.array([[3.0, 4.0]]), np.array([[4.0, 3.0]])).item() == pytest.approx(24 / 25)
+
+
+def test_wide_classes_are_compared_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    dense, pruned = (random.normal(size=(23, 7)).astype(np.float32) for _ in range(2))
+    whole = compare_classes(dense, pruned)
+    monkeypatch.setattr(fidelity, "_BLOCK_VALUES", 30)
+    in_blocks = compare_classes(dense, pruned)
+    assert np.array_equal(whole.agrees, in_blocks.agrees)
+    assert np.allclose(whole.kl, in_blocks.kl, rtol=1e-12)
+    agreement, kl = class_fidelity(whole, "token")
+    assert agreement.value == pytest.approx(np.mean(dense.argmax(-1) == pruned.argmax(-1)))
+    assert kl.value == pytest.approx(whole.kl.mean())
+    assert "tokens" in agreement.description
+
+
+def test_row_cosines_by_hand() -> None:
+    cosines = row_cosines(np.array([[1.0, 0.0], [2.0, 2.0]]), np.array([[0.0, 3.0], [1.0, 1.0]]))
+    assert cosines.tolist() == pytest.approx([0.0, 1.0])
+    assert mean_cosine(cosines, "two things").value == pytest.approx(0.5)
+
+
+def test_rank_agreement_ignores_scale_and_is_zero_for_a_constant() -> None:
+    dense = np.array([0.1, 0.2, 0.3, 0.4])
+    assert rank_agreement(dense, np.exp(5 * dense)).value == pytest.approx(1.0)
+    assert rank_agreement(dense, -dense).value == pytest.approx(-1.0)
+    assert rank_agreement(dense, np.ones(4)).value == 0.0

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,29 @@ def test_a_known_ratio_is_measured(encoder: nn.Module, spec: ModelSpec, subject:
     assert shape.speedup_low <= shape.speedup <= shape.speedup_high
     assert shape.dense.p50_ms >= 6.0
     assert shape.pruned.calls >= 5 * 5
+
+
+class Stalling(Slowed):
+    """Every fifth call waits, as on a machine that others use too."""
+
+    calls = 0
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        self.calls += 1
+        time.sleep(0.04 if self.calls % 5 == 0 else self.seconds)
+        return {}
+
+
+def test_it_takes_no_longer_than_asked(encoder: nn.Module, spec: ModelSpec, subject: Measured) -> None:
+    """The calls are counted, which a busy machine can only make fewer."""
+    short = TimingSettings(warmup_s=0.02, seconds=0.15)
+    runners = Slowed(encoder, spec, 0.005), Slowed(encoder, spec, 0.005)
+    report = measure_latency(*runners, spec, [Shape(2, 4)], subject, "a pool", short)
+    assert report.method.startswith("blocks of about 10 ms")
+    assert 15 <= report.shapes[0].dense.calls <= 15 * 2
+    stalling = Stalling(encoder, spec, 0.001), Stalling(encoder, spec, 0.001)
+    report = measure_latency(*stalling, spec, [Shape(2, 4)], subject, "a pool", replace(QUICK, warmup_s=0.2))
+    assert report.shapes[0].dense.calls <= 5 * 3 + 3  # of 8.8 ms on average, in blocks of 20 ms
 
 
 def test_real_sessions_and_every_shape(artefact: OnnxArtefact, spec: ModelSpec, subject: Measured) -> None:

@@ -5,7 +5,7 @@ from exporters.errors import ShapeError
 from exporters.inputs import Padding, synthetic_inputs
 from exporters.spec import ModelSpec, Shape, check_shapes
 
-SPEC = ModelSpec(("input_ids", "attention_mask", "token_type_ids"), "logits", 64, 50, 2, 7, 2)
+SPEC = ModelSpec(("input_ids", "attention_mask", "token_type_ids"), (), 64, 50, 2, 7, 2)
 
 
 def test_shapes_are_read_and_written() -> None:

@@ -1,7 +1,10 @@
 """The command line as a user meets it: exit codes, messages, JSON, and folders left as they were."""
 
 import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,7 @@ def test_prune_and_build_for_people(
         "of the encoder's FLOPs removed",
         "agreement",
         "min_agreement",
-        "Verdict: passed",
+        "Verdict: passed: parity holds, and every gate",
         f"Written to {output}",
     ):
         assert wanted in out
@@ -62,6 +65,7 @@ def test_a_failed_gate_is_3_and_the_bundle_says_so(
     assert cli("prune-and-build", classifier, "-o", output, "--calibration", texts_file, "--json", *QUICK, *gates) == 3
     summary = json.loads(capsys.readouterr().out)
     assert summary["verdict"] == "failed"
+    assert summary["verdict_in_words"] == "failed: 2 of 3 gates did not hold"
     assert {gate["name"]: gate["held"] for gate in summary["gates"]} == {
         "min_speedup": False, "max_size_mib": False, "min_agreement": True,
     }  # fmt: skip
@@ -83,6 +87,31 @@ def test_a_recipe_with_flags_over_it(
     assert (summary["command"], summary["latency"]) == ("prune", [])
 
 
+def test_only_what_was_proved_is_printed_and_judged(
+    cli: Cli, built: Outcome, classifier: Path, texts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same words everywhere; pruning alone proves nothing, and an export has no pruned side."""
+    pruning = ["--calibration", texts_file, "--samples", 150, "--sequence-length", 16, "--threads", 2]
+    assert cli("prune", classifier, "-o", tmp_path / "pruned", *pruning) == 0
+    out = capsys.readouterr().out
+    assert "heads" in out
+    assert "erdict" not in out
+    assert "dense" not in out
+    assert cli("verify", tmp_path / "pruned", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] is None
+    assert cli("export", classifier, "-o", tmp_path / "dense", "--threads", 2) == 0
+    out = capsys.readouterr().out
+    assert "parity with torch" in out
+    assert "pruned" not in out
+    words = "parity holds; no gates were set"
+    assert f"Verdict: {words}" in out
+    assert cli("verify", built.output, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["verdict_in_words"] == words
+    assert words.capitalize() in (built.output / "report.html").read_text()
+    assert cli("validate", built.output, "--shapes", "1x4", "--threads", 2, "--timing-seconds", 0.1, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["verdict_in_words"] == words
+
+
 def test_verify_inspect_validate_export(
     cli: Cli, built: Outcome, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +131,9 @@ def test_verify_inspect_validate_export(
     (bundle / "plan.json").write_text("{}")
     capsys.readouterr()
     assert cli("verify", bundle, "--json") == 2
-    assert json.loads(capsys.readouterr().out)["changed"] == ["plan.json"]
+    answer = capsys.readouterr().out
+    assert json.loads(answer)["changed"] == ["plan.json"]
+    assert '\n  "changed": [\n' in answer
 
 
 def test_doctor(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,6 +215,7 @@ def refused(cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path, messag
         (["--flops-reduction", 0], "must be above 0 and below 1, but 0.0 was given"),
         (["--flops-reduction", 1.2], "must be above 0 and below 1"),
         (["--flops-reduction", 0.9999999], "leaves nothing to keep"),
+        (["--flops-reduction", 0.9, "--method", "kcm2023"], "removes FFN neurons only"),
         (["--shapes", "8x"], "'8x' is not a shape"),
         (["--shapes", "1x8,1x65"], "1x65 has 65 tokens, but the model reads at most 64"),
         (["--samples", 0], "'samples' is not valid"),
@@ -262,7 +294,9 @@ def test_usage_errors_are_2(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Non
     assert "No such option" in capsys.readouterr().err
     assert cli("no-such-command") == 2
     assert cli("prune-and-build") == 2
-    assert "'model' is missing" in capsys.readouterr().err
+    assert "'model' is missing: give it after the command's name" in capsys.readouterr().err
+    assert cli("export", "-o", "out") == 2
+    assert "Missing argument 'model'" in capsys.readouterr().err
 
 
 def test_a_missing_runtime_is_5(
@@ -297,7 +331,7 @@ def test_a_bug_is_1_and_says_how_to_see_it(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_an_interruption_is_130(
+def test_an_interruption_is_130_and_a_termination_143(
     cli: Cli, built: Outcome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(_: object) -> None:
@@ -305,4 +339,17 @@ def test_an_interruption_is_130(
 
     monkeypatch.setattr("kprune_export.bundle.verify.verify_bundle", interrupt)
     assert cli("verify", built.output) == 130
-    assert "run the same command again" in capsys.readouterr().err
+    interrupted = capsys.readouterr().err
+    assert "run the same command again" in interrupted
+
+    def terminate(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("kprune_export.bundle.verify.verify_bundle", terminate)
+    assert cli("verify", built.output, "--json") == 143
+    ended = capsys.readouterr()
+    assert ended.err == interrupted
+    assert json.loads(ended.out)["exit_code"] == 143
+    assert signal.getsignal(signal.SIGTERM) is handler

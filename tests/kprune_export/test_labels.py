@@ -1,14 +1,14 @@
 import pytest
 
 from kprune_export.errors import LabelError
-from kprune_export.labels import task_labels
+from kprune_export.evaluation.labels import task_labels
 from pruning.calibration.examples import Example, Label
-from pruning.tasks import Task, TaskKind
+from pruning.tasks import MultiLabel, Regression, SentenceEmbedding, SingleLabel, Task
 
-CLASSES = Task(TaskKind.SINGLE_LABEL, ("negative", "Positive"))
-MANY = Task(TaskKind.MULTI_LABEL, ("a", "b"))
-SCORE = Task(TaskKind.REGRESSION, ("score",))
-EMBEDDING = Task(TaskKind.EMBEDDING)
+CLASSES = SingleLabel(("negative", "Positive"))
+MANY = MultiLabel(("a", "b"))
+SCORE = Regression(("score",))
+EMBEDDING = SentenceEmbedding()
 
 
 def labelled(*labels: Label | None, pair: str | None = None) -> list[Example]:

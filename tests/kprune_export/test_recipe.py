@@ -27,14 +27,21 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("model: a\nflops: 0.5\n", "has the unknown key 'flops': known are model, output, flops_reduction"),
+        ("model: a\nxyz: 0.5\n", "has the unknown key 'xyz': known are model, output, flops_reduction"),
+        ("flops: 0.5\n", r"the unknown key 'flops' \(did you mean 'flops_reduction'\?\): known are"),
+        (
+            "sample: 3\nheld-out: 2\nmodel: a\n",
+            r"has unknown keys, 'held-out' \(did you mean 'held_out'\?\), 'sample' \(did you mean 'samples'\?\): known",
+        ),
         ("- a\n", "is not a mapping of settings to values"),
         ("1: a\n", "is not a mapping of settings to values"),
         ("a: [\n", "is not YAML"),
-        ("model: a\n", "'output' is missing"),
+        ("model: a\n", "'output' is missing: give it with --output, or in a recipe"),
+        ("output: a\n", "'model' is missing: give it after the command's name, or in a recipe"),
         ("model: a\noutput: b\nsamples: none\n", "'samples' is not valid: .*'none' was given"),
         ("model: a\noutput: b\nsamples: 0\n", "'samples' is not valid"),
         ("model: a\noutput: b\nshapes: []\n", "'shapes' is not valid"),
+        ("model: a\noutput: b\npooling: max\n", "'pooling' is not valid: .*'mean', 'cls', 'pooler' or 'none'"),
         ("model: a\noutput: b\nmin_speedup: -1\n", "'min_speedup' is not valid"),
     ],
 )
@@ -59,6 +66,7 @@ def test_the_record_holds_what_the_command_uses() -> None:
     assert set(recipe.for_record(prunes=False, measures=False)) == {
         "model",
         "allow_pickle",
+        "pooling",
         "text_column",
         "pair_column",
     }

@@ -35,7 +35,8 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any])
     ("options", "kind", "labels"),
     [
         ({}, TaskKind.SINGLE_LABEL, ("negative", "positive")),
-        ({"labels": ("score",)}, TaskKind.REGRESSION, ("score",)),
+        ({"labels": ("score",)}, TaskKind.RERANKING, ("score",)),
+        ({"labels": ("score",), "problem_type": "regression"}, TaskKind.REGRESSION, ("score",)),
         ({"problem_type": "multi_label_classification"}, TaskKind.MULTI_LABEL, ("negative", "positive")),
         ({"problem_type": "regression"}, TaskKind.REGRESSION, ("negative", "positive")),
         ({"pooling": "mean"}, TaskKind.EMBEDDING, ()),
@@ -95,7 +96,10 @@ def test_decoders(folder: Path, changes: dict[str, Any]) -> None:
 
 def test_heads_that_are_not_supported(folder: Path) -> None:
     edit_config(folder, architectures=["BertForMultipleChoice"])
-    with pytest.raises(UnsupportedModelError, match="BertForMultipleChoice without a head that is supported"):
+    with pytest.raises(
+        UnsupportedModelError,
+        match="BertForMultipleChoice, whose outputs pruning cannot preserve: supported are …ForSeq",
+    ):
         load_checkpoint(folder)
     edit_config(folder, architectures=["BertForSequenceClassification"], position_embedding_type="relative_key")
     with pytest.raises(UnsupportedModelError, match="relative_key position embeddings"):
@@ -176,3 +180,12 @@ def test_load_pruned_wants_a_pruned_checkpoint(folder: Path) -> None:
     edit_config(folder, kprune={"format": "kprune-plan"})
     with pytest.raises(CheckpointError, match=r"config.json is not a valid pruning plan: .*Field required"):
         load_pruned(folder)
+
+
+def test_a_cross_encoder_as_sentence_transformers_saves_it(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    library.CrossEncoder(str(make_checkpoint(labels=("LABEL_0",)))).save_pretrained(str(tmp_path))
+    assert (tmp_path / "modules.json").is_file()  # as embedders have it, but without a pooling
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint.task.kind is TaskKind.RERANKING
+    assert [output.name for output in checkpoint.task.outputs] == ["logits"]

@@ -68,13 +68,17 @@ def test_a_single_column_of_texts_needs_no_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("a.txt", b"", "holds no text: every row is empty"),
+        ("a.txt", b"", "a.txt is empty: it holds no text"),
+        ("a.txt", b"\n \n", "a.txt is empty: it holds no text"),
+        ("a.tsv", b"text\tlabel\n", "holds no text: it has no rows"),
         ("a.txt", b"ok\nbad \xff\n", r"is not UTF-8: byte 7, in line 2"),
         ("a.csv", b"x,y\n1,2\n", r"no column with a usual name for texts \(its columns: x, y\)"),
         ("a.csv", b"a b,c d\nsome text,more text\n", "no column with a usual name"),
         ("a.csv", b"text,label\nonly one\n", "has 1 fields in line 2, but its header names 2"),
         ("a.csv", b'text\n"open\n', "is not a sound CSV file"),
-        ("a.tsv", b"", r"its columns: none"),
+        ("a.tsv", b"", "a.tsv is empty: it holds no text"),
+        ("a.tsv", b"\n\n", "a.tsv is empty"),
+        ("a.csv", b'text\n""\n" "\n', "holds no text: every row is empty"),
         ("a.jsonl", b'{"text": "a"}\n{"text":\n', "is not JSON in line 2"),
         ("a.jsonl", b"[1]\n", "has no JSON object in line 1"),
         ("a.parquet", b"PAR1 nonsense", "is not a sound Parquet file"),
@@ -132,3 +136,40 @@ def test_hash_sees_order_labels_and_pairs() -> None:
     a, b = Example("a"), Example("b")
     hashes = {examples_sha256(x) for x in ([a, b], [b, a], [Example("a", None, 1), b], [Example("a", "b")], [])}
     assert len(hashes) == 5
+
+
+def test_words_make_a_text_and_their_labels_stay(tmp_path: Path) -> None:
+    rows = [
+        {"id": 1, "tokens": ["EU", "rejects", "it"], "pos_tags": [0, 1, 2], "ner_tags": [3, 0, 0]},
+        {"id": 2, "tokens": ["a"], "pos_tags": [5], "ner_tags": [7]},
+        {"id": 3, "tokens": [], "pos_tags": [], "ner_tags": []},
+    ]
+    path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
+    first, second = read_examples(path)
+    assert first == Example("EU rejects it", None, (3.0, 0.0, 0.0), ("EU", "rejects", "it"))
+    assert second == Example("a", None, (7.0,), ("a",))
+    named = read_examples(path, Columns(label="pos_tags"))
+    assert named[0].label == (0.0, 1.0, 2.0)
+    assert examples_sha256([first]) != examples_sha256([Example(first.text, None, first.label)])
+    names = write(tmp_path, "b.jsonl", json.dumps({"words": ["a", "film"], "labels": ["O", "B-X"], "text": "a film"}))
+    assert read_examples(names) == [Example("a film", None, ("O", "B-X"), ("a", "film"))]
+    assert read_examples(names, Columns(text="text"))[0].words is None
+
+
+def test_a_number_in_a_column_called_tokens_is_no_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "tokens,text,label\n3,some text here,1\n")
+    assert read_examples(path) == [Example("some text here", None, 1)]
+
+
+def test_answers_are_texts(tmp_path: Path) -> None:
+    rows = [
+        {"question": "when", "context": "in 1066", "answers": {"text": ["1066", "in 1066"], "answer_start": [3, 0]}},
+        {"question": "who", "context": "nobody", "answers": {"text": [], "answer_start": []}},
+        {"question": "why", "context": "because", "answers": None},
+    ]
+    path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert [x.label for x in read_examples(path)] == [("1066", "in 1066"), (), None]
+    path = write(tmp_path, "a.csv", "question,context,answer\nwhich,agent 007 it is,007\n")
+    assert read_examples(path) == [Example("which", "agent 007 it is", ("007",))]
+    path = write(tmp_path, "b.jsonl", json.dumps({"question": "q", "context": "c", "gold": {"text": ["x"]}}))
+    assert read_examples(path, Columns(label="gold"))[0].label == ("x",)

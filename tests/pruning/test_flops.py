@@ -9,6 +9,7 @@ def test_unit_costs_by_hand() -> None:
     # of 3x3 with 2 features (4·9·2 = 72); a neuron has a row and a column of 4 on 3 tokens (4·4·3 = 48).
     assert unit_costs(4, 2, 2, 3) == type(unit_costs(4, 2, 2, 3))(head=264, neuron=48)
     assert unit_costs(4, 2, 3, 3).neuron == 72
+    assert unit_costs(4, 2, 2, 3, position_rows=10).head == 264 + 2 * 10 * 2 * 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""Metrics of labels of words: accuracy, and F1 over the entities that the labels mark."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from exporters.errors import MeasurementError
+from exporters.metrics import TaskMetric
+
+Entity = tuple[str, int, int]
+"""A type, the first word, and the word after the last."""
+
+
+def token_accuracy(dense: Sequence[str], pruned: Sequence[str], right: Sequence[str]) -> TaskMetric:
+    """Return the share of words whose label is right."""
+    if not right:
+        raise MeasurementError("No word with a label is left after the texts were cut, so there is nothing to measure.")
+    scores = [float(np.mean([a == b for a, b in zip(side, right, strict=True)])) for side in (dense, pruned)]
+    return TaskMetric(name="token_accuracy", dense=scores[0], pruned=scores[1], examples=len(right))
+
+
+def marks_entities(labels: Sequence[str]) -> bool:
+    """Tell whether a model's label names are those of the BIO scheme: O, and B-… or I-… for each type."""
+    marks = [label for label in labels if label != "O"]
+    return bool(marks) and all(label[:2] in ("B-", "I-") and len(label) > 2 for label in marks)
+
+
+def entities(labels: Sequence[str]) -> set[Entity]:
+    """Return the entities that a text's labels mark, in the BIO scheme.
+
+    An entity begins at a B, and at an I that no label of its type precedes (as conlleval reads them); it
+    goes on as long as I of its type follow.
+    """
+    found: set[Entity] = set()
+    kind, start = "", 0
+    for place, label in enumerate([*labels, "O"]):
+        mark, _, this = label.partition("-")
+        if kind and (mark != "I" or this != kind):
+            found.add((kind, start, place))
+            kind = ""
+        if not kind and mark in ("B", "I") and this:
+            kind, start = this, place
+    return found
+
+
+def entity_f1(
+    dense: Sequence[Sequence[str]], pruned: Sequence[Sequence[str]], right: Sequence[Sequence[str]]
+) -> TaskMetric:
+    """Return the micro-averaged F1 of exactly found entities over all texts, each a sequence of labels.
+
+    Where neither side has any entity the F1 is 0.
+    """
+    wanted = [entities(labels) for labels in right]
+    scores = []
+    for side in (dense, pruned):
+        found = [entities(labels) for labels in side]
+        both = sum(len(a & b) for a, b in zip(found, wanted, strict=True))
+        total = sum(map(len, found)) + sum(map(len, wanted))
+        scores.append(2 * both / total if total else 0.0)
+    return TaskMetric(name="entity_f1", dense=scores[0], pruned=scores[1], examples=sum(map(len, wanted)))

@@ -1,0 +1,1 @@
+"""Several pruning methods on one checkpoint and one calibration set, side by side."""

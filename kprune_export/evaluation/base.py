@@ -1,0 +1,70 @@
+"""What is kept of both models' outputs on the held-out texts, and what is computed from it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from exporters.fidelity import FidelityMeasure
+from exporters.metrics import TaskMetric
+from exporters.runners.base import Array
+from pruning.calibration.batches import BATCH_SIZE, Batch
+from pruning.calibration.examples import Example
+from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.tasks import Task
+
+TaskLabels = tuple[Any, ...]
+"""Labels in the form that the task's metric takes, one for each evaluation example."""
+Outputs = Mapping[str, Array]
+BATCH_VALUES = 2**26
+"""About how many output values a batch may have: 256 MiB of float32 from each model."""
+
+
+class Evaluation(ABC):
+    """One task's way to compare two models, and to score both where labels are given.
+
+    It is told of both models' outputs batch by batch and keeps no more than it needs.
+
+    Args:
+        checkpoint: the dense checkpoint.
+        examples: the evaluation examples as they were read.
+        labels: their labels, as `read_labels` returns them; None where there are none.
+
+    """
+
+    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
+        self.checkpoint = checkpoint
+        self.examples = examples
+        self.labels = labels
+
+    def batches(self, seed: int) -> tuple[Batch, ...]:
+        """Return the examples as batches, smaller ones where each token has a vocabulary of values.
+
+        Args:
+            seed: decides which tokens are masked, for a masked language model.
+
+        """
+        checkpoint = self.checkpoint
+        values = sum((x.width or 1) * (checkpoint.max_tokens if x.per_token else 1) for x in checkpoint.task.outputs)
+        return checkpoint.batches(self.examples, seed, min(BATCH_SIZE, max(1, BATCH_VALUES // values)))
+
+    @classmethod
+    @abstractmethod
+    def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:
+        """Bring examples' labels into the form that the metric takes.
+
+        Raises:
+            LabelError: some are missing, or do not fit.
+
+        """
+
+    @abstractmethod
+    def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
+        """Take in both models' outputs for a batch, by name; they may hold anything in padding."""
+
+    @abstractmethod
+    def fidelity(self) -> tuple[FidelityMeasure, ...]:
+        """Compare the two models; the first measure is the headline."""
+
+    @abstractmethod
+    def metrics(self) -> tuple[TaskMetric, ...]:
+        """Score both models; the first metric is the task's own. Empty where there is nothing to score by."""

@@ -1,0 +1,145 @@
+"""Tasks with one output for each text."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from exporters.fidelity import (
+    FidelityMeasure,
+    classifier_fidelity,
+    embedding_fidelity,
+    multi_label_fidelity,
+    regression_fidelity,
+    reranking_fidelity,
+)
+from exporters.metrics import TaskMetric, accuracy, cosine_of_pairs, micro_f1, spearman
+from exporters.runners.base import Array
+from kprune_export.errors import LabelError
+from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
+from kprune_export.evaluation.reading import class_index, labels_of, number
+from pruning.calibration.batches import Batch
+from pruning.calibration.examples import Example, Label
+from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.tasks import Task
+
+
+class TextEvaluation(Evaluation):
+    """Keeps one row of outputs a text, in the texts' order."""
+
+    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
+        super().__init__(checkpoint, examples, labels)
+        self.texts = checkpoint.task.texts(examples)
+        self._rows: tuple[list[Array], list[Array]] = ([np.empty(0)] * len(self.texts), [np.empty(0)] * len(self.texts))
+
+    def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
+        """Keep the outputs."""
+        for rows, outputs in zip(self._rows, (dense, pruned), strict=True):
+            (values,) = outputs.values()
+            for row, output in zip(batch.rows, values, strict=True):
+                rows[row] = output
+
+    @property
+    def dense(self) -> Array:
+        """The dense model's outputs, (texts, outputs)."""
+        return np.stack(self._rows[0])
+
+    @property
+    def pruned(self) -> Array:
+        """The pruned model's outputs, (texts, outputs)."""
+        return np.stack(self._rows[1])
+
+    def metrics(self) -> tuple[TaskMetric, ...]:
+        """Score both, if there are labels."""
+        return () if self.labels is None else (self._metric(self.labels),)
+
+    @abstractmethod
+    def _metric(self, labels: TaskLabels) -> TaskMetric:
+        """Return the task's metric."""
+
+
+class SingleLabelEvaluation(TextEvaluation):
+    """Agreement and KL; accuracy."""
+
+    @classmethod
+    def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:
+        """Read class indices or the model's own label names."""
+        return tuple(class_index(task.labels, label) for label in labels_of(examples))
+
+    def fidelity(self) -> tuple[FidelityMeasure, ...]:
+        """Compare the classes."""
+        return classifier_fidelity(self.dense, self.pruned)
+
+    def _metric(self, labels: TaskLabels) -> TaskMetric:
+        return accuracy(self.dense, self.pruned, labels)
+
+
+class MultiLabelEvaluation(TextEvaluation):
+    """Agreement label by label and KL; micro-averaged F1."""
+
+    @classmethod
+    def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:
+        """Read lists of 0 and 1 as long as the model's labels."""
+        return tuple(_zeros_and_ones(len(task.labels), label) for label in labels_of(examples))
+
+    def fidelity(self) -> tuple[FidelityMeasure, ...]:
+        """Compare the labels."""
+        return multi_label_fidelity(self.dense, self.pruned)
+
+    def _metric(self, labels: TaskLabels) -> TaskMetric:
+        return micro_f1(self.dense, self.pruned, labels)
+
+
+class RegressionEvaluation(TextEvaluation):
+    """R², and rank agreement where there is one output; Spearman's rank correlation with the labels."""
+
+    @classmethod
+    def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:  # noqa: ARG003 - any number fits
+        """Read numbers."""
+        return tuple(number(label) for label in labels_of(examples))
+
+    def fidelity(self) -> tuple[FidelityMeasure, ...]:
+        """Compare the numbers."""
+        return regression_fidelity(self.dense, self.pruned)
+
+    def _metric(self, labels: TaskLabels) -> TaskMetric:
+        return spearman(self.dense[:, 0], self.pruned[:, 0], labels)
+
+
+class RerankingEvaluation(RegressionEvaluation):
+    """Rank agreement, and R²; Spearman's rank correlation with the labels."""
+
+    def fidelity(self) -> tuple[FidelityMeasure, ...]:
+        """Compare the scores."""
+        return reranking_fidelity(self.dense, self.pruned)
+
+
+class EmbeddingEvaluation(TextEvaluation):
+    """Mean cosine and neighbours that stay; Spearman's rank correlation of the pairs' cosines with their scores."""
+
+    @classmethod
+    def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:  # noqa: ARG003 - any number fits
+        """Read the scores of pairs."""
+        labels = labels_of(examples)
+        if any(example.pair is None for example in examples):
+            raise LabelError(
+                "A sentence embedder's metric needs pairs of texts with a score, but single texts were given."
+            )
+        return tuple(number(label) for label in labels)
+
+    def fidelity(self) -> tuple[FidelityMeasure, ...]:
+        """Compare the embeddings."""
+        return embedding_fidelity(self.dense, self.pruned)
+
+    def _metric(self, labels: TaskLabels) -> TaskMetric:
+        row = {example.text: place for place, example in enumerate(self.texts)}
+        first = [row[example.text] for example in self.examples]
+        second = [row[example.pair or ""] for example in self.examples]
+        scores = [cosine_of_pairs(x[first], x[second]) for x in (self.dense, self.pruned)]
+        return spearman(scores[0], scores[1], labels)
+
+
+def _zeros_and_ones(count: int, label: Label) -> tuple[float, ...]:
+    if isinstance(label, tuple) and len(label) == count and set(label) <= {0.0, 1.0}:
+        return tuple(float(x) for x in label)
+    raise LabelError(f"The label {label!r} is not a list of 0 and 1 for each of {count} labels.")

@@ -1,0 +1,166 @@
+"""Tasks with an output for each token."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.fidelity import (
+    ClassComparison,
+    FidelityMeasure,
+    class_fidelity,
+    compare_classes,
+    mean_cosine,
+    row_cosines,
+)
+from exporters.metrics import TaskMetric
+from exporters.runners.base import Array
+from exporters.token_metrics import entity_f1, marks_entities, token_accuracy
+from kprune_export.errors import LabelError
+from kprune_export.evaluation.alignment import check_fast, first_tokens
+from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
+from kprune_export.evaluation.reading import class_index, labels_of
+from pruning.calibration.batches import Batch, encode
+from pruning.calibration.examples import Example
+from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.tasks import Task
+
+IGNORED = -100
+"""The label that data sets give to words that are not to be scored, as torch's losses do."""
+
+
+class TokenLabelEvaluation(Evaluation):
+    """Agreement and KL over tokens; accuracy over words, and F1 over the entities that BIO labels mark.
+
+    A word's label is the one at its first token, as data sets for token classification are trained and scored.
+    """
+
+    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
+        super().__init__(checkpoint, examples, labels)
+        if labels is not None:
+            check_fast(checkpoint.tokenizer)
+        self._comparisons: list[ClassComparison] = []
+        self._chosen: tuple[dict[int, Array], dict[int, Array]] = ({}, {})
+
+    @classmethod
+    def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:
+        """Read, for each word, a class index, one of the model's label names, or -100 for a word to pass over."""
+        rows = []
+        for example, label in zip(examples, labels_of(examples), strict=True):
+            if example.words is None or not isinstance(label, tuple):
+                raise LabelError(
+                    "A token classifier's metric needs a list of words and a list with a label for each, in columns "
+                    "such as tokens and ner_tags."
+                )
+            if len(label) != len(example.words):
+                raise LabelError(
+                    f"{example.text[:80]!r} has {len(example.words)} words, but labels for {len(label)}: every word "
+                    "needs one."
+                )
+            rows.append(tuple(x if x == IGNORED else class_index(task.labels, x) for x in label))
+        return tuple(rows)
+
+    def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
+        """Compare the tokens that count, and keep which labels both choose."""
+        counted = batch.counted.bool().numpy()
+        (left,), (right,) = dense.values(), pruned.values()
+        if counted.any():
+            self._comparisons.append(compare_classes(left[counted], right[counted]))
+        if self.labels is not None:
+            for chosen, logits in zip(self._chosen, (left, right), strict=True):
+                chosen.update(zip(batch.rows, logits.argmax(-1), strict=True))
+
+    def fidelity(self) -> tuple[FidelityMeasure, ...]:
+        """Sum up the comparisons."""
+        return class_fidelity(joined(self._comparisons), "token")
+
+    def metrics(self) -> tuple[TaskMetric, ...]:
+        """Score the words' labels, if there are any."""
+        if self.labels is None:
+            return ()
+        names = self.checkpoint.task.labels
+        encoded = encode(self.checkpoint.tokenizer, self.examples, self.checkpoint.max_tokens)
+        right: list[list[str]] = []
+        chosen: tuple[list[list[str]], list[list[str]]] = ([], [])
+        for row, (example, labels) in enumerate(zip(self.examples, self.labels, strict=True)):
+            places = first_tokens(example.words or (), encoded, row)
+            scored = [
+                (place, label)
+                for place, label in zip(places, labels, strict=True)
+                if place is not None and label != IGNORED
+            ]
+            right.append([names[label] for _, label in scored])
+            for side, found in zip(chosen, self._chosen, strict=True):
+                side.append([names[found[row][place]] for place, _ in scored])
+        flat = [[label for text in side for label in text] for side in (*chosen, right)]
+        words = token_accuracy(*flat)
+        return (entity_f1(*chosen, right), words) if marks_entities(names) else (words,)
+
+
+class TokenFeatureEvaluation(Evaluation):
+    """The mean cosine between the tokens' vectors; there is no metric."""
+
+    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
+        super().__init__(checkpoint, examples, labels)
+        self._cosines: list[NDArray[np.float64]] = []
+
+    @classmethod
+    def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:  # noqa: ARG003 - as declared
+        """Refuse: tokens' vectors are scored by nothing."""
+        raise LabelError("Tokens' features have no metric of their own, so labels have no use.")
+
+    def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
+        """Compare the tokens."""
+        counted = batch.counted.bool().numpy()
+        (left,), (right,) = dense.values(), pruned.values()
+        self._cosines.append(row_cosines(left[counted], right[counted]))
+
+    def fidelity(self) -> tuple[FidelityMeasure, ...]:
+        """Sum up the cosines."""
+        return (mean_cosine(np.concatenate(self._cosines), "a token's dense and pruned vector"),)
+
+    def metrics(self) -> tuple[TaskMetric, ...]:
+        """Return nothing."""
+        return ()
+
+
+class MaskedWordEvaluation(Evaluation):
+    """Agreement and KL over masked tokens; how often both find the token that was masked."""
+
+    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
+        super().__init__(checkpoint, examples, labels)
+        self._comparisons: list[ClassComparison] = []
+        self._hits: tuple[list[bool], list[bool]] = ([], [])
+        texts = checkpoint.task.texts(examples)
+        self._tokens = encode(checkpoint.tokenizer, texts, checkpoint.max_tokens)["input_ids"]
+
+    @classmethod
+    def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:  # noqa: ARG003 - as declared
+        """Read nothing: the masked tokens themselves are what is right."""
+        return ()
+
+    def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
+        """Compare the masked tokens, and look what was there."""
+        counted = batch.counted.bool().numpy()
+        if not counted.any():
+            return
+        (left,), (right,) = (tuple(x.values()) for x in (dense, pruned))
+        left, right = left[counted], right[counted]
+        self._comparisons.append(compare_classes(left, right))
+        there = [self._tokens[batch.rows[text]][place] for text, place in zip(*counted.nonzero(), strict=True)]
+        for hits, logits in zip(self._hits, (left, right), strict=True):
+            hits.extend((logits.argmax(-1) == there).tolist())
+
+    def fidelity(self) -> tuple[FidelityMeasure, ...]:
+        """Sum up the comparisons."""
+        return class_fidelity(joined(self._comparisons), "masked token")
+
+    def metrics(self) -> tuple[TaskMetric, ...]:
+        """Return the share of masked tokens that are found."""
+        dense, pruned = (float(np.mean(hits)) for hits in self._hits)
+        return (TaskMetric(name="masked_accuracy", dense=dense, pruned=pruned, examples=len(self._hits[0])),)
+
+
+def joined(comparisons: Sequence[ClassComparison]) -> ClassComparison:
+    """Return the comparisons of several batches as one."""
+    return ClassComparison(np.concatenate([x.agrees for x in comparisons]), np.concatenate([x.kl for x in comparisons]))

@@ -1,0 +1,1 @@
+"""Kernelised convex masking (Nova, Dai and Schuurmans, ICML 2023)."""

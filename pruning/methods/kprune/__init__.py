@@ -1,0 +1,1 @@
+"""The default method: measured sensitivity, allocation by dynamic programming, elimination with re-solving."""

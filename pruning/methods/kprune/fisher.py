@@ -1,0 +1,60 @@
+"""The Fisher information of the model's output with respect to each sublayer's output.
+
+Where student and teacher agree the divergence's gradient is zero, but its curvature is not: it is the
+Fisher information, ``E[g·gᵀ]`` with g the gradient of the log-likelihood of an output that is drawn from
+the model's own prediction (Martens, JMLR 2020, section 5). One draw and one backward pass give an
+unbiased estimate for all sublayers at once.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pruning.calibration.batches import Batch
+from pruning.families.base import EncoderAdapter
+from pruning.methods.likelihood import likelihood_gradients
+from pruning.methods.placement import Placement
+from pruning.methods.shards import sum_over_processes
+
+DAMPING = 0.1
+"""How much of the identity is mixed into the metric, relative to its mean diagonal."""
+
+
+def fisher_information(
+    adapter: EncoderAdapter, batches: Sequence[Batch], placement: Placement, done: Callable[[int], None]
+) -> list[Tensor]:
+    """Estimate ``Σ_tokens g·gᵀ`` at every sublayer's output before the norm.
+
+    Args:
+        adapter: the dense model.
+        batches: the calibration set; each batch's draw depends on its own texts' numbers only.
+        placement: where the network runs.
+        done: told how many sublayers a batch has passed.
+
+    Returns:
+        For each sublayer a float64 tensor, (d, d), on the device.
+
+    """
+    size = adapter.shape.hidden_size
+    sums = [torch.zeros(size, size, dtype=torch.float64, device=placement.device) for _ in adapter.sublayers]
+    for batch in batches:
+        for gradient in likelihood_gradients(adapter, batch, placement):
+            rows = gradient.at_total.float()
+            sums[gradient.number] += rows.T @ rows
+        done(len(adapter.sublayers))
+    for information in sums:
+        sum_over_processes(information)
+    return sums
+
+
+def metric_root(information: Tensor) -> Tensor:
+    """Return a square root M, (d, d), of the damped metric ``M·Mᵀ = F/mean(diag F) + DAMPING·I``.
+
+    Where the output does not depend on the sublayer at all, F is zero and the metric the identity's.
+    """
+    scale = information.diagonal().mean()
+    metric = information / scale if scale > 0 else torch.zeros_like(information)
+    metric = metric + DAMPING * torch.eye(len(metric), dtype=metric.dtype, device=metric.device)
+    root: Tensor = torch.linalg.cholesky(metric)
+    return root

@@ -1,0 +1,106 @@
+"""The default method: measure every sublayer's sensitivity, allocate, then eliminate and tune upward."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+
+from pruning.families.base import Sublayer
+from pruning.methods.base import PruningMethod, PruningRun, Work, check_budget, prune_upward
+from pruning.methods.boundary import Boundary
+from pruning.methods.journal import TunedSublayer
+from pruning.methods.kprune.allocation import allocate, interpolate_curve
+from pruning.methods.kprune.elimination import eliminate
+from pruning.methods.kprune.fisher import fisher_information, metric_root
+from pruning.methods.kprune.sensitivity import RIDGE, sensitivity_curves
+from pruning.methods.least_squares import NormalEquations, chosen_ridge
+from pruning.plan import LayerPlan
+
+FOLDS = (slice(0, None, 2), slice(1, None, 2))
+"""The texts of a batch, in two parts: what is solved on one is judged on the other."""
+
+
+class KPrune(PruningMethod):
+    """K-prune with its scores replaced by measurements.
+
+    1. The Fisher information of the output at every sublayer says which directions of its error matter.
+    2. Every sublayer of the dense model is cut to a grid of widths by backward elimination, and the
+       divergence at the output is measured on texts that its weights were not solved on.
+    3. Dynamic programming chooses the widths under the budget.
+    4. From the bottom to the top, each sublayer is eliminated to its width and its projection solved
+       against the teacher, with the ridge that does best on the texts left out.
+    """
+
+    name = "kprune"
+    summary = "measured sensitivity, allocation by dynamic programming, elimination with re-solving (default)"
+    defaults: ClassVar[Mapping[str, float | None]] = {"ridge": None}
+
+    def prune(self, run: PruningRun) -> tuple[LayerPlan, ...]:
+        """Prune a dense encoder in place and return what every layer keeps."""
+        budget = check_budget(run.adapter.shape, run.settings)
+        sublayers, batches = run.adapter.sublayers, len(run.batches)
+        measuring = sum(2 + above for above in range(len(sublayers)))
+        work = Work(max(1, batches * (3 * len(sublayers) + measuring + 4 * len(sublayers))), run.progress)
+
+        information = fisher_information(run.adapter, run.batches, run.placement, lambda passes: work.done(3 * passes))
+        metrics = [metric_root(x) for x in information]
+        measured = sensitivity_curves(run.adapter, run.batches, metrics, run.placement, run.journal, work.done)
+        curves = [interpolate_curve(curve.widths, curve.losses) for curve in measured]
+        widths = allocate(curves, run.costs, budget)
+
+        boundary = Boundary.at_embeddings(run.adapter, run.batches, run.placement)
+
+        def tune(number: int, sublayer: Sublayer) -> TunedSublayer:
+            folds = _problems(sublayer, boundary, work)
+            return tuned_to_width(folds, sublayer, widths[number], metrics[number], run.settings.ridge)
+
+        return prune_upward(run, boundary, tune, skip=lambda _: work.done(4 * batches))
+
+
+def tuned_to_width(
+    folds: list[NormalEquations], sublayer: Sublayer, width: int, metric: torch.Tensor, ridge: float | None
+) -> TunedSublayer:
+    """Eliminate a sublayer's units down to a width and solve for the weights of those that stay.
+
+    Args:
+        folds: the sublayer's least-squares problem with all its units, the texts in parts.
+        sublayer: the sublayer, dense.
+        width: how many units to keep.
+        metric: a square root of its output error's metric, (d, d).
+        ridge: the ridge of the final solution; None to choose it between the folds.
+
+    Raises:
+        SolveError: a problem has no finite solution.
+
+    """
+    projection = sublayer.projection
+    whole = sum(folds[1:], start=folds[0])
+    cut = eliminate(whole, projection.weight, RIDGE, sublayer.unit_size, [width], metric)[0]
+    columns = sublayer.columns(cut.kept)
+    weight, bias = projection.weight[:, columns], sublayer.bias
+    if ridge is None:
+        ridge = chosen_ridge([fold.of_columns(columns) for fold in folds], weight, bias)
+    solved, shifted = whole.of_columns(columns).solve(weight, bias, ridge)
+    dtype = projection.weight.dtype
+    return TunedSublayer(cut.kept, solved.to(dtype), None if shifted is None else shifted.to(dtype))
+
+
+@torch.no_grad()
+def _problems(sublayer: Sublayer, boundary: Boundary, work: Work) -> list[NormalEquations]:
+    """Accumulate a sublayer's least-squares problem for each fold; the teacher moves above it meanwhile."""
+    projection = sublayer.projection
+    folds = [
+        NormalEquations(
+            projection.in_features, projection.out_features, sublayer.bias is not None, projection.weight.device
+        )
+        for _ in FOLDS
+    ]
+    for batch in boundary.batches:
+        target = boundary.advance_teacher(batch, sublayer)
+        features = boundary.student.features(batch, sublayer)
+        for fold, texts in zip(folds, FOLDS, strict=True):
+            fold.add(boundary.student.tokens(batch, features, texts), boundary.student.tokens(batch, target, texts))
+        work.done(4)
+    for fold in folds:
+        fold.reduce()
+    return folds

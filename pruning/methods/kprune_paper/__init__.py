@@ -1,0 +1,1 @@
+"""K-prune as published (Park, Choi and Kang, ICLR 2024)."""

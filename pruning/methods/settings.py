@@ -1,0 +1,41 @@
+"""What a pruning run is asked to do."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_METHOD = "kprune"
+
+
+class PruningSettings(BaseModel):
+    """The budget, the method, and its hyperparameters; those left None take the method's defaults.
+
+    A hyperparameter that the method does not have is refused (`pruning.methods.method_for`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flops_reduction: float
+    """The share of the encoder's FLOPs to remove, above 0 and below 1."""
+    sequence_length: Annotated[int, Field(ge=1)] = 128
+    """Tokens in the sequence that FLOPs are counted at."""
+    method: str = DEFAULT_METHOD
+    """The method's name, one of `pruning.methods.METHODS`."""
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    """γ: the softmax temperature of the divergence from the teacher."""
+    balance: Annotated[float, Field(ge=0)] | None = None
+    """λ: how much representational knowledge counts beside predictive."""
+    head_weight: Annotated[float, Field(gt=0)] | None = None
+    """μ: how much a head's knowledge counts beside a neuron's."""
+    ridge: Annotated[float, Field(ge=0)] | None = None
+    """How strongly tuned weights are drawn to the old ones, relative to each feature's energy."""
+    seed: int = 0
+    """The seed of a method that draws at random."""
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """The hyperparameters that were given a value."""
+        return self.model_dump(include=set(HYPERPARAMETERS), exclude_none=True)
+
+
+HYPERPARAMETERS = ("temperature", "balance", "head_weight", "ridge")
