@@ -116,8 +116,9 @@ def regression_fidelity(dense: Array, pruned: Array) -> tuple[FidelityMeasure, .
     Where there is one output, also how alike both order the texts.
     """
     _check_pair(dense, pruned)
-    residual = float(np.square(dense - pruned, dtype=np.float64).sum())
-    spread = float(np.square(dense - dense.mean(0), dtype=np.float64).sum())
+    dense64, pruned64 = dense.astype(np.float64), pruned.astype(np.float64)  # before subtracting: they may be 16 bits
+    residual = float(np.square(dense64 - pruned64).sum())
+    spread = float(np.square(dense64 - dense64.mean(0)).sum())
     if spread == 0:
         raise MeasurementError(
             "The dense model gives the same output for every held-out text, so R² has no meaning: hold out more texts."

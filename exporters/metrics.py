@@ -49,6 +49,7 @@ def spearman(dense: Array, pruned: Array, labels: Sequence[float]) -> TaskMetric
 
 def rank_correlation(values: Array, right: Array) -> float:
     """Return Spearman's rank correlation of two lists of numbers, 0 where one of them is constant."""
+    values, right = values.astype(np.float64), right.astype(np.float64)  # scipy knows no bfloat16
     if (
         min(len(np.unique(values)), len(np.unique(right))) < 2
     ):  # a constant orders nothing: no correlation, where scipy gives NaN
@@ -57,7 +58,8 @@ def rank_correlation(values: Array, right: Array) -> float:
 
 
 def cosine_of_pairs(first: Array, second: Array) -> Array:
-    """Return the cosine of each pair of embeddings: two times (pairs, d) to (pairs,)."""
+    """Return the cosine of each pair of embeddings: two times (pairs, d) to float64 (pairs,)."""
+    first, second = first.astype(np.float64), second.astype(np.float64)
     lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
     cosine: Array = (first * second).sum(-1) / np.maximum(lengths, np.finfo(np.float32).tiny)
     return cosine

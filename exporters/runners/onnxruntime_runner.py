@@ -1,22 +1,35 @@
 """Running an ONNX model in ONNX Runtime."""
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from exporters.errors import MissingRuntimeError, RunnerError
-from exporters.runners.base import Array, Feeds, Runner
+from exporters.runners.base import Array, Feeds, Runner, first_line
 from exporters.spec import TensorSpec
 
 CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
     "tensor(double)": "float64",
     "tensor(int64)": "int64",
     "tensor(int32)": "int32",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
     "tensor(bool)": "bool",
 }
+SHAPE_OPERATORS = frozenset(
+    {"Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Max", "Min", "Mul", "Range"}
+    | {"Reshape", "Shape", "Size", "Slice", "Squeeze", "Sub", "Unsqueeze", "Where"}
+)
+"""What a graph computes shapes with. Providers of GPUs leave it to the CPU on purpose, as shapes are needed there."""
+RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 _QUIET = 3  # errors only
 _pool_threads: int | None = None
 
@@ -62,38 +75,31 @@ class OnnxRuntimeRunner(Runner):
         provider: the execution provider that must run the graph; nothing else takes its place.
 
     Raises:
-        MissingRuntimeError: the provider is not in this build, or cannot start here.
-        RunnerError: the file cannot be loaded.
+        MissingRuntimeError: the provider is not in this build, cannot start here, or would leave work to the CPU.
+        RunnerError: the file cannot be loaded, or gives bfloat16, which `InferenceSession.run` cannot return.
 
     """
 
     def __init__(self, path: Path, threads: int | None = None, provider: str = CPU_PROVIDER) -> None:
-        import onnxruntime
-
-        if provider not in onnxruntime.get_available_providers():
-            raise MissingRuntimeError(
-                f"ONNX Runtime {onnxruntime.__version__} has no {provider} here: "
-                f"it has {', '.join(onnxruntime.get_available_providers())}."
-            )
-        options = session_options(threads or len(os.sched_getaffinity(0)))
-        try:
-            self._session: Any = onnxruntime.InferenceSession(path, options, providers=[provider])
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise RunnerError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
-        if provider not in self._session.get_providers():
-            raise MissingRuntimeError(f"ONNX Runtime could not start {provider} on this machine.")
+        self._session: Any = open_session(path, session_options(threads or len(os.sched_getaffinity(0))), provider)
         self.name = f"onnxruntime ({provider.removesuffix('ExecutionProvider')})"
         self._output_names = [output.name for output in self._session.get_outputs()]
+        brain = [spec.name for spec in self.outputs if spec.dtype == "bfloat16"]
+        if brain:
+            raise RunnerError(
+                f"{path} gives {', '.join(brain)} in bfloat16, which ONNX Runtime returns only through I/O binding: "
+                "use the bound runner."
+            )
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The graph's inputs."""
-        return tuple(_tensor_spec(x) for x in self._session.get_inputs())
+        return tuple(tensor_spec(x) for x in self._session.get_inputs())
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """The graph's outputs."""
-        return tuple(_tensor_spec(x) for x in self._session.get_outputs())
+        return tuple(tensor_spec(x) for x in self._session.get_outputs())
 
     def close(self) -> None:
         """Drop the session."""
@@ -103,7 +109,7 @@ class OnnxRuntimeRunner(Runner):
         try:
             values = self._session.run(self._output_names, dict(feeds))
         except Exception as error:  # as above
-            raise RunnerError(f"{self.name} failed: {_first_line(error)}") from error
+            raise RunnerError(f"{self.name} failed: {first_line(error)}") from error
         return dict(zip(self._output_names, values, strict=True))
 
 
@@ -127,12 +133,78 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def _tensor_spec(value: Any) -> TensorSpec:
+def open_session(path: Path, options: Any, provider: str, provider_options: Mapping[str, str] | None = None) -> Any:
+    """Return a session that one provider runs, and nothing else in its place.
+
+    ONNX Runtime goes over to the CPU where a provider does not start, and for each node that it has no kernel for.
+    Here the first is refused, and the second for all but `SHAPE_OPERATORS`. The CUDA provider's TF32 is off unless
+    the options ask for it: float32 matrices would be multiplied with 10 bits of mantissa.
+
+    Raises:
+        MissingRuntimeError: the provider is not in this build, cannot start here, or would leave work to the CPU.
+        RunnerError: the file cannot be loaded.
+
+    """
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        raise MissingRuntimeError(
+            f"ONNX Runtime {onnxruntime.__version__} has no {provider} here: it has {', '.join(available)}."
+        )
+    chosen = ({"use_tf32": "0"} if provider == CUDA_PROVIDER else {}) | dict(provider_options or {})
+    if provider != CPU_PROVIDER:
+        options.add_session_config_entry(RECORD_PLACEMENT, "1")
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=[(provider, chosen)], enable_fallback=0)
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        if provider != CPU_PROVIDER and isinstance(error, RuntimeError | ValueError):  # these are from the provider
+            reason = re.sub(r"^/\S+:\d+ .*\) (?=[A-Z])", "", first_line(error))  # without the place in its source
+            raise MissingRuntimeError(f"ONNX Runtime could not start {provider} on this machine: {reason}") from error
+        raise RunnerError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
+    if provider not in session.get_providers():
+        raise MissingRuntimeError(
+            f"ONNX Runtime could not start {provider} on this machine: it needs a GPU and the libraries that "
+            "https://onnxruntime.ai/docs/execution-providers names."
+        )
+    left = frozenset() if provider == CPU_PROVIDER else operators_on_cpu(session) - SHAPE_OPERATORS
+    if left:
+        raise MissingRuntimeError(
+            f"{provider} has no kernels for {', '.join(sorted(left))} in {path}, and ONNX Runtime would run them on "
+            "the CPU: export the model for this provider."
+        )
+    return session
+
+
+def operators_on_cpu(session: Any) -> frozenset[str]:
+    """Return the kinds of nodes that a session, made with `RECORD_PLACEMENT`, runs on the CPU provider.
+
+    https://onnxruntime.ai/docs/api/python/api_summary.html (get_provider_graph_assignment_info)
+
+    Raises:
+        MissingRuntimeError: this ONNX Runtime does not tell.
+
+    """
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        raise MissingRuntimeError(
+            "This ONNX Runtime does not tell which provider runs a node, so work left to the CPU would go unseen: "
+            "install a newer onnxruntime-gpu."
+        )
+    return frozenset(
+        node.op_type
+        for subgraph in session.get_provider_graph_assignment_info()
+        if subgraph.ep_name == CPU_PROVIDER
+        for node in subgraph.get_nodes()
+    )
+
+
+def tensor_spec(value: Any) -> TensorSpec:
+    """Return an input or output of a session as runners describe it.
+
+    Raises:
+        RunnerError: it has a type that no runner handles.
+
+    """
     if value.type not in _DTYPES:
         raise RunnerError(f"The ONNX value {value.name} has the type {value.type}, which no runner handles.")
     return TensorSpec(value.name, _DTYPES[value.type], tuple(value.shape))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

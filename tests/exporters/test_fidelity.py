@@ -1,5 +1,6 @@
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -126,3 +127,19 @@ def test_rank_agreement_ignores_scale_and_is_zero_for_a_constant() -> None:
     assert rank_agreement(dense, np.exp(5 * dense)).value == pytest.approx(1.0)
     assert rank_agreement(dense, -dense).value == pytest.approx(-1.0)
     assert rank_agreement(dense, np.ones(4)).value == 0.0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_sixteen_bits_are_computed_with_as_more(dtype: type) -> None:
+    """Runners give the model's own dtype; figures are those of the same numbers in float64."""
+    random = np.random.default_rng(0)
+    dense = (300 * random.normal(size=(40, 6))).astype(dtype)  # squares overflow float16
+    pruned = (dense.astype(np.float64) + random.normal(size=(40, 6))).astype(dtype)
+    wide = dense.astype(np.float64), pruned.astype(np.float64)
+    for compare in (classifier_fidelity, multi_label_fidelity, regression_fidelity, embedding_fidelity):
+        assert compare(dense, pruned) == compare(*wide)
+    assert reranking_fidelity(dense[:, :1], pruned[:, :1]) == reranking_fidelity(wide[0][:, :1], wide[1][:, :1])
+    assert np.array_equal(cosine_of_pairs(dense, pruned), cosine_of_pairs(*wide))
+    labels = [i % 6 for i in range(40)]
+    assert accuracy(dense, pruned, labels) == accuracy(*wide, labels)
+    assert spearman(dense[:, 0], pruned[:, 0], labels) == spearman(wide[0][:, 0], wide[1][:, 0], labels)
