@@ -2,8 +2,8 @@
 
 The two runners take turns in short blocks, so that both see the same machine: its clock, its
 neighbours, its temperature. Percentiles are over single calls, nothing left out; the speedup is the
-median over pairs of neighbouring blocks, with a bootstrap interval over those pairs. A call is timed
-from inputs in host memory to outputs in host memory, on a monotonic clock.
+median over pairs of neighbouring blocks, with a bootstrap interval over those pairs. What a call is timed
+from and to is the timer's: by default from inputs in host memory to outputs in host memory, on a monotonic clock.
 """
 
 import time
@@ -20,9 +20,12 @@ from exporters.inputs import synthetic_inputs
 from exporters.machine import MachineRecord
 from exporters.runners.base import Feeds, Runner
 from exporters.spec import ModelSpec, Shape
+from exporters.timers import GpuClock, GpuRecord, HostClock, Timer
 
 BOOTSTRAP_RESAMPLES = 2000
 CONFIDENCE = 0.95
+ENQUEUE_BOUND = 0.8
+"""The share of the compute time from which the enqueue time is said to bound a GPU, by the medians, as in trtexec."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,13 @@ class LatencyStats(BaseModel):
     p95_ms: float
     p99_ms: float
     sequences_per_s: float
+    """By the mean: what calls would give that follow each other without a pause."""
     samples_ms: tuple[float, ...]
     """Every call, in the order in which it was made."""
+    enqueue_p50_ms: float | None = None
+    """How long the host took to hand a call to the GPU, where the timer measures it."""
+    enqueue_bound: bool | None = None
+    """Whether the GPU was likely waiting for the host, so that the times say little of the GPU: see `ENQUEUE_BOUND`."""
 
 
 class ShapeLatency(BaseModel):
@@ -77,6 +85,8 @@ class ShapeLatency(BaseModel):
     speedup_low: float
     speedup_high: float
     """The ends of the 95 % bootstrap interval."""
+    clocks: tuple[GpuClock, ...] = ()
+    """The GPU's clock before the first block and after the last, where a GPU was timed."""
 
 
 class Measured(BaseModel):
@@ -101,6 +111,7 @@ class LatencyReport(BaseModel):
     runtime: str
     method: str
     subject: Measured
+    gpu: GpuRecord | None = None
     shapes: tuple[ShapeLatency, ...]
 
     @property
@@ -118,6 +129,7 @@ def measure_latency(
     pool: str,
     settings: TimingSettings | None = None,
     progress: Callable[[float], None] = lambda _: None,
+    timer: Timer | None = None,
 ) -> LatencyReport:
     """Time two runners against each other at every shape.
 
@@ -130,9 +142,11 @@ def measure_latency(
         pool: which threads the runners use, in words, for the record.
         settings: how long to measure.
         progress: told how far the measurement is.
+        timer: how calls are timed; by the host's clock unless given.
 
     """
     settings = settings or TimingSettings()
+    timer = timer or HostClock()
     results = []
     for number, shape in enumerate(shapes):
         feeds = synthetic_inputs(spec, shape)
@@ -140,82 +154,83 @@ def measure_latency(
         def report(share: float, number: int = number) -> None:
             progress((number + share) / len(shapes))
 
-        results.append(_measure_shape(dense, pruned, feeds, shape, settings, report))
+        results.append(_measure_shape((dense, pruned), feeds, shape, settings, report, timer))
     return LatencyReport(
         runtime=pruned.name,
         method=(
             f"blocks of about {settings.block_length_s * 1000:.0f} ms, dense and pruned in turn, in one process with "
-            f"{pool}, {settings.warmup_s * 1000:.0f} ms warm-up; host memory to host memory"
+            f"{pool}, {settings.warmup_s * 1000:.0f} ms warm-up; {timer.description}"
         ),
         subject=subject,
+        gpu=timer.gpu(),
         shapes=tuple(results),
     )
 
 
 def _measure_shape(
-    dense: Runner,
-    pruned: Runner,
+    runners: tuple[Runner, Runner],
     feeds: Feeds,
     shape: Shape,
     settings: TimingSettings,
     progress: Callable[[float], None],
+    timer: Timer,
 ) -> ShapeLatency:
-    runners = (dense, pruned)
     for runner in runners:
-        runner.check(feeds)
-    calls = [_calls_a_block(runner, feeds, settings) for runner in runners]
+        timer.prepare(runner, feeds)
+    calls = [_calls_a_block(runner, feeds, settings, timer) for runner in runners]
+    clocks = [timer.clock()]
     samples: tuple[list[float], list[float]] = ([], [])
+    enqueues: tuple[list[float], list[float]] = ([], [])
     ratios: list[float] = []
     spent = [0.0, 0.0]
     while min(spent) < settings.seconds or len(ratios) < settings.min_blocks:
         block = [0.0, 0.0]
         first = len(ratios) % 2  # who goes first alternates too
         for side in (first, 1 - first):
-            times = [_time(runners[side], feeds) for _ in range(calls[side])]
-            samples[side].extend(times)
-            spent[side] += sum(times)
-            block[side] = float(np.median(times))
+            timed = timer.block(runners[side], feeds, calls[side])
+            samples[side].extend(timed.seconds)
+            enqueues[side].extend(timed.enqueue_s)
+            spent[side] += sum(timed.seconds)
+            block[side] = float(np.median(timed.seconds))
         ratios.append(block[0] / block[1])
         progress(min(1.0, min(spent) / settings.seconds, len(ratios) / settings.min_blocks))
+    clocks.append(timer.clock())
     low, high = speedup_interval(np.asarray(ratios))
     return ShapeLatency(
         shape=str(shape),
-        dense=latency_stats(samples[0], shape.batch),
-        pruned=latency_stats(samples[1], shape.batch),
+        dense=latency_stats(samples[0], shape.batch, enqueues[0]),
+        pruned=latency_stats(samples[1], shape.batch, enqueues[1]),
         speedup=float(np.median(ratios)),
         speedup_low=low,
         speedup_high=high,
+        clocks=tuple(clock for clock in clocks if clock is not None),
     )
 
 
-def _calls_a_block(runner: Runner, feeds: Feeds, settings: TimingSettings) -> int:
+def _calls_a_block(runner: Runner, feeds: Feeds, settings: TimingSettings, timer: Timer) -> int:
     """Warm a runner up and return how many of its calls fill a block.
 
     By the mean call, the first left out: where others use the machine too, the quickest says little of how
     long a block will take.
     """
     end = time.perf_counter() + settings.warmup_s
-    times = [_time(runner, feeds)]
+    times = list(timer.block(runner, feeds, 1).seconds)
     while time.perf_counter() < end:
-        times.append(_time(runner, feeds))
+        times += timer.block(runner, feeds, 1).seconds
     return max(1, round(settings.block_length_s / float(np.mean(times[1:] or times))))
 
 
-def _time(runner: Runner, feeds: Feeds) -> float:
-    start = time.perf_counter()
-    runner.run(feeds)
-    return time.perf_counter() - start
-
-
-def latency_stats(seconds: Sequence[float], batch: int) -> LatencyStats:
+def latency_stats(seconds: Sequence[float], batch: int, enqueue_s: Sequence[float] = ()) -> LatencyStats:
     """Summarise calls: percentiles by linear interpolation, throughput from the mean.
 
     Args:
         seconds: how long each call took.
         batch: sequences in a call.
+        enqueue_s: how long the host took to hand each call to a GPU, where that was timed.
 
     """
     milliseconds = np.asarray(seconds) * 1000
+    enqueue = float(np.median(enqueue_s)) * 1000 if len(enqueue_s) else None
     p50, p90, p95, p99 = (float(x) for x in np.percentile(milliseconds, (50, 90, 95, 99)))
     mean = float(milliseconds.mean())
     return LatencyStats(
@@ -227,6 +242,8 @@ def latency_stats(seconds: Sequence[float], batch: int) -> LatencyStats:
         p99_ms=p99,
         sequences_per_s=1000 * batch / mean,
         samples_ms=tuple(round(float(x), 4) for x in milliseconds),
+        enqueue_p50_ms=enqueue,
+        enqueue_bound=None if enqueue is None else enqueue > ENQUEUE_BOUND * p50,
     )
 
 
