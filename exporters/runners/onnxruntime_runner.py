@@ -24,11 +24,17 @@ _DTYPES = {
     "tensor(uint8)": "uint8",
     "tensor(bool)": "bool",
 }
-SHAPE_OPERATORS = frozenset(
-    {"Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Max", "Min", "Mul", "Range"}
-    | {"Reshape", "Shape", "Size", "Slice", "Squeeze", "Sub", "Unsqueeze", "Where"}
+INDEX_OPERATORS = frozenset(
+    {"Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Floor"}
+    | {"Gather", "GatherElements", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min"}
+    | {"Mod", "Mul", "Neg", "Not", "Or", "Range", "ReduceProd", "Reshape", "Shape", "Sign", "Size", "Slice", "Squeeze"}
+    | {"Sub", "Tile", "Transpose", "Unsqueeze", "Where"}
 )
-"""What a graph computes shapes with. Providers of GPUs leave it to the CPU on purpose, as shapes are needed there."""
+"""What a graph computes shapes, positions and masks with.
+
+Providers of GPUs leave what follows from shapes to the CPU on purpose. What carries the work is not among them:
+products, attention, norms, softmax, activations, quantization.
+"""
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 _QUIET = 3  # errors only
 _pool_threads: int | None = None
@@ -137,7 +143,7 @@ def open_session(path: Path, options: Any, provider: str, provider_options: Mapp
     """Return a session that one provider runs, and nothing else in its place.
 
     ONNX Runtime goes over to the CPU where a provider does not start, and for each node that it has no kernel for.
-    Here the first is refused, and the second for all but `SHAPE_OPERATORS`. The CUDA provider's TF32 is off unless
+    Here the first is refused, and the second for all but `INDEX_OPERATORS`. The CUDA provider's TF32 is off unless
     the options ask for it: float32 matrices would be multiplied with 10 bits of mantissa.
 
     Raises:
@@ -167,7 +173,7 @@ def open_session(path: Path, options: Any, provider: str, provider_options: Mapp
             f"ONNX Runtime could not start {provider} on this machine: it needs a GPU and the libraries that "
             "https://onnxruntime.ai/docs/execution-providers names."
         )
-    left = frozenset() if provider == CPU_PROVIDER else operators_on_cpu(session) - SHAPE_OPERATORS
+    left = frozenset() if provider == CPU_PROVIDER else operators_on_cpu(session) - INDEX_OPERATORS
     if left:
         raise MissingRuntimeError(
             f"{provider} has no kernels for {', '.join(sorted(left))} in {path}, and ONNX Runtime would run them on "

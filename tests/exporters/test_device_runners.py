@@ -21,8 +21,8 @@ from exporters.runners.onnxruntime_bound import BoundOnnxRuntimeRunner
 from exporters.runners.onnxruntime_runner import (
     CPU_PROVIDER,
     CUDA_PROVIDER,
+    INDEX_OPERATORS,
     RECORD_PLACEMENT,
-    SHAPE_OPERATORS,
     TENSORRT_PROVIDER,
     OnnxRuntimeRunner,
     operators_on_cpu,
@@ -116,8 +116,8 @@ def test_work_on_the_cpu_is_seen(artefact: OnnxArtefact) -> None:
     options.add_session_config_entry(RECORD_PLACEMENT, "1")
     session = onnxruntime.InferenceSession(artefact.path, options, providers=[CPU_PROVIDER])
     found = operators_on_cpu(session)
-    assert {"Attention", "MatMul", "LayerNormalization"} <= found - SHAPE_OPERATORS
-    assert {"Shape", "Concat", "Reshape"} <= found & SHAPE_OPERATORS
+    assert {"Attention", "MatMul", "LayerNormalization"} <= found - INDEX_OPERATORS
+    assert {"Shape", "Concat", "Reshape"} <= found & INDEX_OPERATORS
 
 
 @without_a_gpu
