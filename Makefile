@@ -11,7 +11,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 demo: $(VENV)/.demo
 	$(BIN)/kprune-export demo --output demo-output
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.tensorrt-on-cpu
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -35,3 +35,8 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --editable '.[dev]'
 	touch $@
+
+# The TensorRT compiler for the engine tests; the package index has it, and it needs no GPU.
+$(VENV)/.tensorrt-on-cpu: $(wildcard tests/tensorrt_on_cpu/*) | $(BIN)/python
+	$(BIN)/python tests/tensorrt_on_cpu/lay.py $(VENV)/tensorrt-on-cpu
+	test ! -d $(VENV)/tensorrt-on-cpu || touch $@

