@@ -7,13 +7,16 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
+from exporters.errors import EngineError
 from exporters.latency import TimingSettings
 from exporters.runners.base import Feeds
-from exporters.runners.profiles import EngineProfile, choose_profile
 from exporters.spec import Shape
+from exporters.tensorrt.profiles import OptimizationProfile, choose_profile
+from exporters.tensorrt.sidecar import EngineRecord
 
 QUIET_BY_DEFAULT = 11
 """Since this version trtexec records CUDA graphs and copies nothing unless told otherwise; before, the reverse."""
@@ -34,9 +37,24 @@ class TrtexecModel:
 
     path: Path
     inputs: tuple[str, ...]
-    profiles: tuple[EngineProfile, ...]
+    profiles: tuple[OptimizationProfile, ...]
     major: int
     tf32: bool = False
+
+    @classmethod
+    def of_engine(cls, plan: Path, record: EngineRecord) -> Self:
+        """Describe an engine.
+
+        Raises:
+            EngineError: TensorRT-RTX built it, whose tool is another one.
+
+        """
+        if record.bindings != "tensorrt":
+            raise EngineError(
+                f"{plan} is an engine of {record.bindings}, which trtexec does not run: use its own tool."
+            )
+        inputs = tuple(spec.name for spec in record.inputs)
+        return cls(plan, inputs, record.optimization_profiles, int(record.bindings_version.split(".")[0]))
 
 
 def trtexec_command(
@@ -64,7 +82,7 @@ def trtexec_command(
         words += [f"--onnx={model.path}", *_build_flags(model)]
     else:
         words.append(f"--loadEngine={model.path}")
-    words += [f"--shapes={_shapes(model.inputs, shape)}", f"--useProfile={choose_profile(model.profiles, shape).index}"]
+    words += [f"--shapes={_shapes(model.inputs, shape)}", f"--useProfile={choose_profile(model.profiles, shape)}"]
     if data is not None:
         words.append("--loadInputs=" + ",".join(f"{name}:{_data_file(data, name)}" for name in model.inputs))
     words += [
@@ -90,12 +108,12 @@ def write_trtexec_inputs(folder: Path, feeds: Feeds) -> None:
 
 def _build_flags(model: TrtexecModel) -> list[str]:
     flags = []
-    for profile in model.profiles:
+    for index, profile in enumerate(model.profiles):
         if len(model.profiles) > 1:
-            flags.append(f"--profile={profile.index}")
+            flags.append(f"--profile={index}")
         flags += [
             f"--{which}Shapes={_shapes(model.inputs, limit)}"
-            for which, limit in (("min", profile.minimum), ("opt", profile.optimum), ("max", profile.maximum))
+            for which, limit in (("min", profile.min), ("opt", profile.opt), ("max", profile.max))
         ]
     if model.major < QUIET_BY_DEFAULT:
         flags.append("--stronglyTyped")  # later versions know nothing else

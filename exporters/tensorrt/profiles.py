@@ -1,10 +1,11 @@
 """Optimization profiles: the shapes that an engine takes, and the one that it is tuned for."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from exporters.errors import ShapeError
+from exporters.errors import RunnerError, ShapeError
 from exporters.spec import Shape, check_shapes
 
 _EXAMPLE = "min=1x1,opt=8x128,max=32x512"
@@ -67,3 +68,19 @@ class OptimizationProfile:
 
     def __str__(self) -> str:
         return f"min={self.min},opt={self.opt},max={self.max}"
+
+
+def choose_profile(profiles: Sequence[OptimizationProfile], shape: Shape) -> int:
+    """Return the index of the smallest profile that holds a shape, by the tokens of its maximum; of equals the first.
+
+    Raises:
+        RunnerError: none does; the message names them.
+
+    """
+    holding = [index for index, profile in enumerate(profiles) if profile.admits(shape)]
+    if not holding:
+        raise RunnerError(
+            f"The shape {shape} is outside every profile of the engine ({'; '.join(map(str, profiles))}): "
+            "run a shape that one of them holds, or build the engine with a profile for it."
+        )
+    return min(holding, key=lambda index: profiles[index].max.batch * profiles[index].max.sequence)

@@ -5,13 +5,13 @@ import pytest
 
 from exporters.errors import RunnerError
 from exporters.latency import TimingSettings
-from exporters.runners.profiles import EngineProfile
 from exporters.spec import Shape
+from exporters.tensorrt import OptimizationProfile
 from exporters.trtexec import TrtexecModel, trtexec_command, write_trtexec_inputs
 
 INPUTS = ("input_ids", "attention_mask")
-SMALL = EngineProfile(0, Shape(1, 1), Shape(1, 128), Shape(1, 128))
-LARGE = EngineProfile(1, Shape(1, 1), Shape(8, 128), Shape(32, 512))
+SMALL = OptimizationProfile(Shape(1, 1), Shape(1, 128), Shape(1, 128))
+LARGE = OptimizationProfile(Shape(1, 1), Shape(8, 128), Shape(32, 512))
 ENGINE = TrtexecModel(Path("model.plan"), INPUTS, (SMALL, LARGE), 11)
 SETTINGS = TimingSettings()
 
