@@ -12,6 +12,7 @@ class GpuRecord(BaseModel):
     Attributes:
         name: as CUDA gives it.
         compute_capability: major and minor, ``9.0`` for example.
+        memory_gib: its memory.
         driver: the version of NVIDIA's driver, None where nvidia-smi does not tell it.
         cuda: the version of CUDA that torch was built for.
 
@@ -21,6 +22,7 @@ class GpuRecord(BaseModel):
 
     name: str
     compute_capability: str
+    memory_gib: float
     driver: str | None
     cuda: str | None
 
@@ -31,10 +33,11 @@ def describe_gpu() -> GpuRecord | None:
 
     if not torch.cuda.is_available():
         return None
-    major, minor = torch.cuda.get_device_capability()
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return GpuRecord(
-        name=torch.cuda.get_device_name(),
-        compute_capability=f"{major}.{minor}",
+        name=properties.name,
+        compute_capability=f"{properties.major}.{properties.minor}",
+        memory_gib=round(properties.total_memory / 2**30, 1),
         driver=_driver(),
         cuda=torch.version.cuda,
     )

@@ -12,8 +12,9 @@ import time
 from typing import TYPE_CHECKING
 
 from exporters.errors import MeasurementError
+from exporters.gpu import GpuRecord, describe_gpu
 from exporters.runners.base import Feeds, Runner
-from exporters.timers import Calls, GpuClock, GpuRecord
+from exporters.timers import Calls, GpuClock
 
 if TYPE_CHECKING:
     import torch
@@ -62,15 +63,7 @@ class DeviceEvents:
 
     def gpu(self) -> GpuRecord | None:
         """Describe the current GPU."""
-        import torch
-
-        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-        return GpuRecord(
-            name=properties.name,
-            compute_capability=f"{properties.major}.{properties.minor}",
-            memory_gib=round(properties.total_memory / 2**30, 1),
-            cuda=torch.version.cuda,
-        )
+        return describe_gpu()
 
 
 def _event() -> "torch.cuda.Event":

@@ -16,7 +16,11 @@ FLOATS: dict[int, str] = {
 }
 _INT8 = onnx.TensorProto.INT8
 _BYTES = {**{kind: 4 if name == "fp32" else 2 for kind, name in FLOATS.items()}, _INT8: 1}
-_PASSING = ("Cast", "Transpose", "Reshape", "Identity", "QuantizeLinear", "DequantizeLinear")
+_LAYOUT = ("Transpose", "Reshape", "Identity")
+_PASSING = (*_LAYOUT, "Cast", "QuantizeLinear", "DequantizeLinear")
+FLOAT32_LEFT_BYTES = 64 * 2**10
+"""More than this in float32 in a graph of a lower precision means that weights were left behind; less is what has to
+stay, such as the angles of rotary positions."""
 
 
 class Precision(StrEnum):
@@ -48,8 +52,9 @@ class GraphWeights:
 def graph_weights(model: onnx.ModelProto, precision: Precision) -> GraphWeights:
     """Read a graph's weights and refuse it where they are not in a precision.
 
-    In fp32, fp16 and bf16 every matrix is stored in that format, and every product computed in it. In int8 at least
-    one product has both sides quantized; which ones the others are is the graph's choice.
+    In fp32, fp16 and bf16 every product with a weight is computed in that format, and every matrix is stored in it,
+    but for a few in float32 that no product is with. In int8 at least one product has both sides quantized; which
+    the others are is the graph's choice.
 
     Raises:
         EngineError: the graph is in another precision; the message names the first weight that says so.
@@ -65,13 +70,15 @@ def graph_weights(model: onnx.ModelProto, precision: Precision) -> GraphWeights:
                 "export it with --precision int8."
             )
     else:
-        wrong = [(t.name, FLOATS.get(t.data_type, "int8")) for t in matrices if FLOATS.get(t.data_type) != precision]
-        wrong += [(name, kind) for name, kind in products if kind != precision]
+        wrong = [(name, kind) for name, kind in products if kind != precision]
+        others = [t for t in matrices if FLOATS.get(t.data_type) != precision]
+        if sum(_BYTES[t.data_type] * _elements(t) for t in others) > FLOAT32_LEFT_BYTES:
+            wrong += [(t.name, FLOATS.get(t.data_type, "int8")) for t in others]
         if wrong:
             name, kind = wrong[0]
-            others = f", and {len(wrong) - 1} others are not {precision} either" if len(wrong) > 1 else ""
+            more = f", and {len(wrong) - 1} others are not {precision} either" if len(wrong) > 1 else ""
             raise EngineError(
-                f"The graph is not {precision}: {name} is {kind}{others}: export it with --precision {precision}."
+                f"The graph is not {precision}: {name} is {kind}{more}: export it with --precision {precision}."
             )
     elements: Counter[str] = Counter()
     for tensor in matrices:
@@ -91,10 +98,7 @@ def _products(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto]) -> It
             if origin is None:
                 continue
             weight, kind = origin
-            sides = [producers.get(name) for name in node.input[:2]]
-            if all(side is not None and side.op_type == "DequantizeLinear" for side in sides) and (
-                stored[weight].data_type == _INT8
-            ):
+            if stored[weight].data_type == _INT8 and all(_is_quantized(x, producers) for x in node.input[:2]):
                 kind = "int8"
             yield weight, kind
             break
@@ -116,6 +120,14 @@ def _weight(
             arrives = FLOATS.get(scale.data_type) if scale is not None else None
         name = node.input[0]
     return name, arrives or FLOATS.get(stored[name].data_type, "int8")
+
+
+def _is_quantized(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
+    """Tell whether a tensor comes from a DequantizeLinear, its layout changed at most."""
+    node = producers.get(name)
+    while node is not None and node.op_type in _LAYOUT:
+        node = producers.get(node.input[0])
+    return node is not None and node.op_type == "DequantizeLinear"
 
 
 def _elements(tensor: onnx.TensorProto) -> int:

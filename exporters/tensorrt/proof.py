@@ -168,16 +168,15 @@ def prove_plan(
 def _source(bindings: Bindings, tensor: Any, makers: dict[str, Any]) -> tuple[bool, bool]:
     """Tell of a tensor whether it is made of a constant, and whether it was quantized on the way."""
     kinds = bindings.module.LayerType
-    passing = (kinds.SHUFFLE, kinds.CAST, kinds.IDENTITY, kinds.QUANTIZE, kinds.DEQUANTIZE)
-    dequantized = False
+    layout = (kinds.SHUFFLE, kinds.IDENTITY)
+    passing = (*layout, kinds.CAST, kinds.QUANTIZE, kinds.DEQUANTIZE)
+    dequantized, only_layout = False, True
     while True:
         layer = makers.get(tensor.name)
         if layer is None or layer.type not in passing:
             return layer is not None and layer.type == kinds.CONSTANT, dequantized
-        if layer.type == kinds.DEQUANTIZE:
-            dequantized = True
-        elif layer.type == kinds.QUANTIZE and not dequantized:
-            return False, False
+        dequantized |= only_layout and layer.type == kinds.DEQUANTIZE
+        only_layout &= layer.type in layout
         tensor = layer.get_input(0)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from exporters.errors import MeasurementError
+from exporters.gpu import GpuRecord
 from exporters.gpu_timing import DeviceEvents, read_clock
 from exporters.inputs import synthetic_inputs
 from exporters.latency import LatencyReport, Measured, TimingSettings, latency_stats, measure_latency
@@ -15,7 +16,7 @@ from exporters.machine import describe_machine
 from exporters.runners.base import Feeds, Runner
 from exporters.runners.torch_runner import TorchDeviceRunner, TorchRunner
 from exporters.spec import ModelSpec, Shape
-from exporters.timers import Calls, GpuClock, GpuRecord, HostClock
+from exporters.timers import Calls, GpuClock, HostClock
 
 SETTINGS = TimingSettings(warmup_s=0.0, seconds=0.1, min_blocks=4, block_s=0.02)
 
@@ -45,7 +46,7 @@ class Scripted:
         return GpuClock(sm_mhz=1000 * self.read, unknown=None)
 
     def gpu(self) -> GpuRecord:
-        return GpuRecord(name="a GPU", compute_capability="9.0", memory_gib=80.0, cuda="13.0")
+        return GpuRecord(name="a GPU", compute_capability="9.0", memory_gib=80.0, driver="580.1", cuda="13.0")
 
 
 @pytest.fixture
