@@ -2,12 +2,18 @@
 
 import ctypes
 import importlib
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+ROOT = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("KPRUNE_TENSORRT_ON_CPU", Path(sys.prefix) / "tensorrt-on-cpu"))
 _LIBRARIES = (
     "tensorrt_rtx.so.1",
@@ -49,5 +55,16 @@ def environment(major: int = 11) -> dict[str, str]:
     """Return the environment in which another process can import the module; in version 10 it builds nothing."""
     folder = FOLDER if major == 11 else FOLDER / "ten"
     libraries = os.pathsep.join(map(str, (folder / "lib", FOLDER / "lib")))
-    paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(folder))))
+    paths = os.pathsep.join(filter(None, (str(ROOT), str(folder), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": paths, "LD_LIBRARY_PATH": libraries}
+
+
+def with_bindings(major: int, script: str, *arguments: str) -> Any:
+    """Run a script in a process that has the bindings of a version, and return the JSON that it prints."""
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, env=environment(major), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])

@@ -168,8 +168,9 @@ def _build(
     config.progress_monitor = monitor
     for shapes in profiles:
         profile = builder.create_optimization_profile()
+        low, best, high = ((x.batch, x.sequence) for x in (shapes.min, shapes.opt, shapes.max))
         for tensor in spec.inputs:
-            profile.set_shape(tensor, *((x.batch, x.sequence) for x in (shapes.min, shapes.opt, shapes.max)))
+            profile.set_shape(tensor, low, best, high)
         if config.add_optimization_profile(profile) < 0:
             raise EngineError(f"{bindings} refuses the profile {shapes}: {'; '.join(log.errors())}.")
     before = len(log.entries)

@@ -104,8 +104,8 @@ def weights_by_format(information: str) -> dict[str, int]:
     """Count the numbers in the weight matrices that layer information, text or JSON, lists as constants."""
     found: Counter[str] = Counter()
     if information.lstrip().startswith("{"):
-        for layer in json.loads(information).get("Layers", ()):
-            for constant in layer.get("Constants", ()) if isinstance(layer, dict) else ():
+        for told in json.loads(information).get("Layers", ()):
+            for constant in told.get("Constants", ()) if isinstance(told, dict) else ():
                 _count(found, constant.get("Dimensions", ()), str(constant.get("Datatype", constant.get("Format", ""))))
         return dict(found)
     for line in information.splitlines():

@@ -1,15 +1,13 @@
 """Running engines: what is decided and checked before a GPU is needed, and engines where there is one."""
 
-import ast
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tensorrt_harness
 import torch
+from tensorrt_harness import with_bindings
+from tensorrt_uses import CHECK, uses_of_bindings
 from torch import nn
 
 from exporters.errors import EngineError, MissingRuntimeError, RunnerError
@@ -87,17 +85,6 @@ def test_a_plan_is_refused_in_tensorrts_words(tensorrt: None, bench: Any) -> Non
         open_plan(trt, log, logger, made.plan, stripped)
 
 
-def with_bindings(major: int, script: str, *arguments: str) -> Any:
-    """Run a script in a process that has the bindings of a version, and return the JSON that it prints."""
-    reason = tensorrt_harness.missing()
-    if reason or (major == 10 and not (tensorrt_harness.FOLDER / "ten").is_dir()):
-        pytest.skip(reason or f"needs the bindings of TensorRT 10 in {tensorrt_harness.FOLDER / 'ten'}")
-    command = [sys.executable, "-c", script, *arguments]
-    done = subprocess.run(command, env=tensorrt_harness.environment(major), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 RECEIVERS = {
     "trt": "",
     "engine": "ICudaEngine",
@@ -107,66 +94,10 @@ RECEIVERS = {
 }
 """What the runner's variables hold, as names in the module."""
 
-CHECK = """
-import json, re, sys
-import tensorrt as trt
-
-def resolve(dotted):
-    found = trt
-    for name in dotted.split("."):
-        if not hasattr(found, name):
-            return None
-        found = getattr(found, name)
-    return found
-
-def parameters(text):
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "([<") - (letter in ")]>")
-        if letter == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts if part.strip()]
-
-def takes(function, count):
-    doc = (function.__init__ if isinstance(function, type) else function).__doc__ or ""
-    for signature in re.findall(r"^(?:\\d+\\. )?\\w+\\((self.*)\\) ->", doc, re.MULTILINE):
-        own = parameters(signature)[1:]
-        if sum("=" not in part for part in own) <= count <= len(own):
-            return True
-    return False
-
-problems = []
-for dotted, count in json.loads(sys.argv[1]):
-    found = resolve(dotted)
-    if found is None:
-        problems.append(f"{dotted} is not there")
-    elif count is not None and not takes(found, count):
-        problems.append(f"{dotted} does not take {count} arguments")
-print(json.dumps([trt.__version__, problems]))
-"""
-
-
-def uses_of_tensorrt() -> dict[str, int | None]:
-    """Return what of the module the runner uses, dotted, and with how many arguments it calls it."""
-    tree = ast.parse(Path(tensorrt_runner.__file__).read_text(encoding="utf-8"))
-    called = {id(node.func): len(node.args) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    uses: dict[str, int | None] = {}
-    for node in ast.walk(tree):
-        dotted = ast.unparse(node) if isinstance(node, ast.Attribute) else "("
-        if "(" in dotted:
-            continue
-        for receiver, kind in RECEIVERS.items():
-            if dotted.startswith(f"{receiver}."):
-                name = ".".join(filter(None, (kind, dotted.removeprefix(f"{receiver}."))))
-                uses[name] = called.get(id(node), uses.get(name))
-    return uses
-
 
 @pytest.mark.parametrize("major", [10, 11])
 def test_all_that_the_runner_uses_is_in_the_bindings(major: int) -> None:
-    uses = uses_of_tensorrt()
+    uses = uses_of_bindings([Path(tensorrt_runner.__file__)], RECEIVERS)
     assert uses == {
         "Runtime": 1,
         "Runtime.engine_host_code_allowed": None,
