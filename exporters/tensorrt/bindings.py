@@ -71,8 +71,10 @@ class Bindings:
             if kind is not None and layer.type == kind:
                 # get_layer gives the base class; assigning the class is how the bindings cast to a derived one
                 layer.__class__ = self.module.IAttentionOutputLayer
-                layer.attention.decomposable = True
-                names.append(str(layer.attention.name))
+                boundary = layer
+                attention = boundary.attention
+                attention.decomposable = True
+                names.append(str(attention.name))
         return tuple(names)
 
     def set_compute_capabilities(self, config: Any, capabilities: tuple[str, ...]) -> None:

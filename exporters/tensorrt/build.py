@@ -242,5 +242,5 @@ def _layer_information(bindings: Bindings, logger: Any, plan: Any, log: BuilderL
 
 def _external_files(model: onnx.ModelProto) -> list[str]:
     """Return the names of the files that weights lie in beside the ONNX file."""
-    entries = [entry for tensor in model.graph.initializer for entry in tensor.external_data]
+    entries = [entry for stored in model.graph.initializer for entry in stored.external_data]
     return sorted({entry.value for entry in entries if entry.key == "location"})
