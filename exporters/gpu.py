@@ -3,28 +3,7 @@
 import shutil
 import subprocess
 
-from pydantic import BaseModel, ConfigDict
-
-
-class GpuRecord(BaseModel):
-    """A GPU and the software that drives it.
-
-    Attributes:
-        name: as CUDA gives it.
-        compute_capability: major and minor, ``9.0`` for example.
-        memory_gib: its memory.
-        driver: the version of NVIDIA's driver, None where nvidia-smi does not tell it.
-        cuda: the version of CUDA that torch was built for.
-
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    compute_capability: str
-    memory_gib: float
-    driver: str | None
-    cuda: str | None
+from exporters.timers import GpuRecord
 
 
 def describe_gpu() -> GpuRecord | None:

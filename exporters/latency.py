@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import bootstrap
 
-from exporters.gpu import GpuRecord
 from exporters.inputs import synthetic_inputs
 from exporters.machine import MachineRecord
 from exporters.runners.base import Feeds, Runner
 from exporters.spec import ModelSpec, Shape
-from exporters.timers import GpuClock, HostClock, Timer
+from exporters.timers import GpuClock, GpuRecord, HostClock, Timer
 
 BOOTSTRAP_RESAMPLES = 2000
 CONFIDENCE = 0.95

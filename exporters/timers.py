@@ -6,7 +6,6 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from exporters.gpu import GpuRecord
 from exporters.runners.base import Feeds, Runner
 
 
@@ -32,6 +31,20 @@ class GpuClock(BaseModel):
     sm_mhz: int | None
     unknown: str | None
     """Why it is not known, where it is not."""
+
+
+class GpuRecord(BaseModel):
+    """A GPU and what drives it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    compute_capability: str
+    memory_gib: float
+    driver: str | None
+    """The version of NVIDIA's driver, where nvidia-smi tells it."""
+    cuda: str | None
+    """The CUDA version that torch was built with."""
 
 
 class Timer(Protocol):
