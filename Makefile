@@ -37,6 +37,6 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 # The TensorRT compiler for the engine tests; the package index has it, and it needs no GPU.
-$(VENV)/.tensorrt-on-cpu: $(wildcard tests/tensorrt_on_cpu/*) | $(BIN)/python
+$(VENV)/.tensorrt-on-cpu: $(wildcard tests/tensorrt_on_cpu/*.c tests/tensorrt_on_cpu/*.py) | $(BIN)/python
 	$(BIN)/python tests/tensorrt_on_cpu/lay.py $(VENV)/tensorrt-on-cpu
 	test ! -d $(VENV)/tensorrt-on-cpu || touch $@

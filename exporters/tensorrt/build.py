@@ -185,7 +185,8 @@ def _build(
             "or GPU: leave it out."
         )
     information = _layer_information(bindings, logger, plan, log)
-    proof = prove_plan(matmuls, weights, precision, information, plan.nbytes, settings.strip_plan)
+    weights_alone = not (settings.strip_plan or settings.version_compatible)
+    proof = prove_plan(matmuls, weights, precision, information, len(profiles), plan.nbytes, weights_alone)
     return _Built(plan, bytes(config.get_timing_cache().serialize()), inputs, outputs, decomposable, proof)
 
 

@@ -12,11 +12,21 @@ from exporters.precision import GraphWeights, Precision
 from exporters.tensorrt.bindings import Bindings, layers
 from exporters.tensorrt.log import BuilderLog
 
-_FORMATS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "BFLOAT16": "bf16", "INT8": "int8"}
-"""Names of numpy-like types in DataType and in layer information; the latter is written in title case."""
+_FORMATS = {
+    "FLOAT": "fp32",
+    "FP32": "fp32",
+    "HALF": "fp16",
+    "FP16": "fp16",
+    "BF16": "bf16",
+    "BFLOAT16": "bf16",
+    "INT8": "int8",
+}
+"""What DataType and layer information call the formats, in capitals."""
 _CONSTANT = re.compile(r"\{ Name: [^{}]*?, Dimensions: \[([\d,-]*)\][^{}]*?Datatype: (\w+)")
-_ENOUGH = 0.9
-"""Compilers fold a few constants into others, so not every element is found again."""
+_FOLDED = 0.25
+"""Compilers fold a few constants into others, of another format at times; this share of all is no longer few."""
+_ENOUGH, _MOST = 0.9, 1.6
+"""Limits of a plan's size over its weights'. A plan in the next wider format would have twice as much."""
 _TELLING_BYTES = 32 * 2**20
 """A plan holds megabytes of kernels; its size says something of weights only where they are more than that."""
 
@@ -26,8 +36,8 @@ class PrecisionProof(BaseModel):
 
     Attributes:
         matmuls: how many products with a weight the network has, by format, as TensorRT types them.
-        compiled: how many numbers the weight matrices of the compiled layers hold, by format; None where the
-            compiler does not tell.
+        compiled: how many numbers the weight matrices of the compiled layers hold, by format; where layers are
+            listed once for each profile, so are their weights. None where the compiler does not tell.
         compiled_from: who told: the engine inspector, or the builder's log; or why nobody did.
         weight_bytes: the bytes of the graph's weights.
         plan_bytes: the bytes of the plan.
@@ -105,8 +115,14 @@ def weights_by_format(information: str) -> dict[str, int]:
     found: Counter[str] = Counter()
     if information.lstrip().startswith("{"):
         for told in json.loads(information).get("Layers", ()):
-            for constant in told.get("Constants", ()) if isinstance(told, dict) else ():
-                _count(found, constant.get("Dimensions", ()), str(constant.get("Datatype", constant.get("Format", ""))))
+            if not isinstance(told, dict):
+                continue  # a name alone, as of engines that tell no more
+            for constant in told.get("Constants", ()):
+                _count(
+                    found,
+                    constant.get("Dimensions", ()),
+                    str(constant.get("Datatype", constant.get("Format/Datatype", ""))),
+                )
         return dict(found)
     for line in information.splitlines():
         _, _, rest = line.partition("Constants: [")
@@ -121,8 +137,9 @@ def prove_plan(
     weights: GraphWeights,
     precision: Precision,
     information: tuple[str, str | None],
+    profiles: int,
     plan_bytes: int,
-    stripped: bool,
+    weights_alone: bool,
 ) -> PrecisionProof:
     """Put the proof together from what a build has left.
 
@@ -131,8 +148,10 @@ def prove_plan(
         weights: the graph's.
         precision: what was asked for.
         information: who tells of the compiled layers, and what; or why nobody does, and None.
+        profiles: how many optimization profiles it has: the compiled layers may be told once for each.
         plan_bytes: the size of the plan.
-        stripped: whether weights were left out of it on purpose.
+        weights_alone: whether it holds all weights, and beside them kernels alone: nothing was stripped, and no
+            runtime added.
 
     Raises:
         EngineError: the compiled layers or the plan's size show another precision.
@@ -143,14 +162,14 @@ def prove_plan(
     if compiled == {}:
         compiled, told_by = None, f"{told_by} lists no weights"
     if compiled is not None:
-        wanted, held = weights.elements.get(precision, 0), compiled.get(precision, 0)
-        if held < _ENOUGH * wanted:
+        strange = sum(max(0, count / profiles - weights.elements.get(kind, 0)) for kind, count in compiled.items())
+        if strange > _FOLDED * sum(weights.elements.values()):
             raise EngineError(
                 f"The compiled engine is not {precision}: {told_by} lists weights of {_listed(compiled)} numbers, "
                 f"but the graph's are {_listed(weights.elements)}."
             )
-    tells = weights.size_bytes >= _TELLING_BYTES and not stripped
-    if tells and not _ENOUGH * weights.size_bytes <= plan_bytes <= 1.6 * weights.size_bytes + _TELLING_BYTES:
+    tells = weights.size_bytes >= _TELLING_BYTES and weights_alone
+    if tells and not _ENOUGH * weights.size_bytes <= plan_bytes <= _MOST * weights.size_bytes + _TELLING_BYTES / 2:
         raise EngineError(
             f"The plan has {plan_bytes:,} bytes, but the {precision} weights have {weights.size_bytes:,}: "
             "the engine holds them in another precision."
@@ -181,7 +200,7 @@ def _source(bindings: Bindings, tensor: Any, makers: dict[str, Any]) -> tuple[bo
 
 
 def _count(found: Counter[str], dimensions: Any, kind: str) -> None:
-    known = _FORMATS.get(kind.split(" ")[0].upper())
+    known = next((_FORMATS[word] for word in kind.upper().split() if word in _FORMATS), None)
     if known is not None and sum(size > 1 for size in dimensions) > 1:
         count = 1
         for size in dimensions:

@@ -1,0 +1,113 @@
+"""Models of every family and task, cut at random, through the exporter and the real compiler of TensorRT."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_models import TINY_FAMILIES, plan_by_hand
+
+from exporters.onnx_export import onnx_from_torch
+from exporters.parity import check_parity
+from exporters.precision import Precision
+from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
+from exporters.runners.torch_runner import TorchRunner
+from exporters.spec import Shape
+from exporters.tensorrt import EngineArtefact, EngineSettings, OptimizationProfile, engine_from_onnx
+from kprune_export.stages.export import model_spec
+from pruning import ServingModule, load_checkpoint, save_pruned
+from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.plan import LayerPlan
+
+MakeCheckpoint = Callable[..., Path]
+TASKS: dict[str, dict[str, Any]] = {
+    "multi-label": {"problem_type": "multi_label_classification"},
+    "regression": {"labels": ("score",), "problem_type": "regression"},
+    "reranker": {"labels": ("LABEL_0",)},
+    "embedder": {"pooling": "mean"},
+    "tokens": {"head": "ForTokenClassification", "labels": ("O", "B-FILM", "I-FILM")},
+    "answers": {"head": "ForQuestionAnswering"},
+    "masked": {"head": "ForMaskedLM"},
+}
+HOLES = (
+    LayerPlan(heads=(1, 3), neurons=(0, 5, 7)),
+    LayerPlan(heads=(), neurons=tuple(range(9))),
+    LayerPlan(heads=(0,), neurons=()),
+)
+"""Widths that no dense model has: an emptied attention, an emptied FFN, a single head."""
+TWO = (
+    OptimizationProfile(Shape(1, 1), Shape(1, 16), Shape(1, 64)),
+    OptimizationProfile(Shape(1, 1), Shape(8, 16), Shape(32, 64)),
+)
+pytestmark = pytest.mark.usefixtures("tensorrt")
+
+
+def cut(source: Path, layers: tuple[LayerPlan, ...], folder: Path) -> EncoderCheckpoint:
+    checkpoint = load_checkpoint(source)
+    plan = plan_by_hand(checkpoint, layers)
+    checkpoint.open().apply_widths(plan)
+    save_pruned(checkpoint, plan, folder)
+    return load_checkpoint(folder)
+
+
+def build(checkpoint: EncoderCheckpoint, folder: Path, precision: Precision = Precision.FP32) -> EngineArtefact:
+    spec = model_spec(checkpoint, {})
+    types = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
+    module = ServingModule(checkpoint).eval().to(types.get(precision, torch.float32))
+    graph = onnx_from_torch(module, spec, folder / "model.onnx")
+    return engine_from_onnx(graph.path, spec, precision, folder, settings=EngineSettings(profiles=TWO))
+
+
+@pytest.mark.parametrize(
+    ("family", "precision"), [*((family, Precision.FP32) for family in TINY_FAMILIES), ("bert", Precision.FP16)]
+)
+def test_every_family_with_holes(
+    family: str, precision: Precision, make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    checkpoint = cut(make_checkpoint(family=family, num_hidden_layers=3), HOLES, tmp_path)
+    record = build(checkpoint, tmp_path, precision).record
+    assert checkpoint.plan is not None
+    assert record.pruning_plan_sha256 == checkpoint.plan.sha256
+    assert record.proof.matmuls.keys() == {precision}
+    assert len(record.decomposable_attention) == 2
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task(task: str, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(make_checkpoint(**TASKS[task]))
+    record = build(checkpoint, tmp_path).record
+    assert record.outputs == model_spec(checkpoint, {}).outputs
+    assert record.pruning_plan_sha256 == ""
+
+
+LAYER = st.builds(
+    LayerPlan,
+    heads=st.sets(st.integers(0, 3)).map(lambda kept: tuple(sorted(kept))),
+    neurons=st.sets(st.integers(0, 47)).map(lambda kept: tuple(sorted(kept))),
+)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layers=st.tuples(LAYER, LAYER))
+def test_any_plan_exports_passes_parity_and_builds(
+    layers: tuple[LayerPlan, ...], classifier: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("plan")
+    checkpoint = cut(classifier, layers, folder)
+    record = build(checkpoint, folder).record
+    assert len(record.decomposable_attention) == sum(bool(layer.heads) for layer in layers)
+    spec = model_spec(checkpoint, {})
+    with OnnxRuntimeRunner(folder / "model.onnx", threads=1) as runner:
+        check_parity(TorchRunner(ServingModule(checkpoint).eval(), spec), runner, spec).raise_if_failed()
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.BF16])
+def test_the_size_of_a_real_models_plan_tells_its_precision(precision: Precision, minilm: Path, tmp_path: Path) -> None:
+    proof = build(load_checkpoint(minilm), tmp_path, precision).record.proof
+    assert proof.size_tells
+    assert proof.compiled is not None
+    assert proof.compiled[precision] >= 0.99 * sum(proof.compiled.values())
+    assert 1 <= proof.plan_bytes / proof.weight_bytes < 1.5
