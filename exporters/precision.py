@@ -39,8 +39,8 @@ class GraphWeights:
     Attributes:
         elements: how many numbers its weight matrices and embedding tables hold, by format.
         size_bytes: the bytes of all its weights, vectors too.
-        matmuls: how many products with a weight it has, by the format that they are computed in: ``int8`` where both
-            sides come from a DequantizeLinear and the weight is stored in int8.
+        matmuls: how many products of a weight and what depends on the inputs it has, by the format that they are
+            computed in: ``int8`` where both sides come from a DequantizeLinear and the weight is stored in int8.
 
     """
 
@@ -90,7 +90,11 @@ def graph_weights(model: onnx.ModelProto, precision: Precision) -> GraphWeights:
 def _products(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto]) -> Iterator[tuple[str, str]]:
     """Give the weight of each MatMul and Gemm that has one, and the format that the product is computed in."""
     producers = {name: node for node in model.graph.node for name in node.output}
+    fixed = {*stored, ""}  # an optional input that is left out has no name
     for node in model.graph.node:
+        if fixed.issuperset(node.input):
+            fixed.update(node.output)  # a product of constants is computed once, when an engine is built
+            continue
         if node.op_type not in ("MatMul", "Gemm"):
             continue
         for place in (1, 0):

@@ -65,7 +65,11 @@ def prove_network(bindings: Bindings, network: Any, weights: GraphWeights, preci
     every = layers(network)
     makers = {layer.get_output(place).name: layer for layer in every for place in range(layer.num_outputs)}
     counts: Counter[str] = Counter()
+    fixed: set[str] = set()
     for layer in every:
+        if all(layer.get_input(place).name in fixed for place in range(layer.num_inputs) if layer.get_input(place)):
+            fixed.update(layer.get_output(place).name for place in range(layer.num_outputs))
+            continue
         if layer.type != bindings.module.LayerType.MATRIX_MULTIPLY:
             continue
         sides = [_source(bindings, layer.get_input(place), makers) for place in (0, 1)]
@@ -162,7 +166,8 @@ def prove_plan(
     if compiled == {}:
         compiled, told_by = None, f"{told_by} lists no weights"
     if compiled is not None:
-        strange = sum(max(0, count / profiles - weights.elements.get(kind, 0)) for kind, count in compiled.items())
+        others = {kind: count / profiles for kind, count in compiled.items() if kind != precision}
+        strange = sum(max(0, count - weights.elements.get(kind, 0)) for kind, count in others.items())
         if strange > _FOLDED * sum(weights.elements.values()):
             raise EngineError(
                 f"The compiled engine is not {precision}: {told_by} lists weights of {_listed(compiled)} numbers, "

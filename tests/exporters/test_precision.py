@@ -88,6 +88,14 @@ def test_int8_is_both_sides() -> None:
         graph_weights(quantized(weight), Precision.FP32)
 
 
+def test_a_product_of_constants_is_none() -> None:
+    norm = helper.make_node("LayerNormalization", ["table", "gain", ""], ["table.n"])
+    ones = {name: np.ones((2, 2), np.float32) for name in ("table", "v")}
+    nodes = [norm, product("v", "table.n"), product(), helper.make_node("MatMul", ["w.y", "v.y"], ["z"])]
+    model = graph(nodes, **ones, gain=np.ones(2, np.float32), w=np.ones((2, 2), np.float16))
+    assert graph_weights(model, Precision.FP16).matmuls == {"fp16": 1}
+
+
 def test_how_many_are_wrong_is_said() -> None:
     model = graph([product("a"), product("b"), product("c")], **{x: np.ones((2, 2), np.float32) for x in "abc"})
     with pytest.raises(EngineError, match="a is fp32, and 2 others are not fp16 either: export it with"):
