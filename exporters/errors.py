@@ -21,6 +21,10 @@ class MissingRuntimeError(ExporterError):
     """The runtime asked for is not on this machine."""
 
 
+class VariantError(ExporterError):
+    """A runtime cannot run the precision that is asked for."""
+
+
 class EngineError(ExporterError):
     """An engine cannot be built as asked, or its files do not belong together or to this machine."""
 

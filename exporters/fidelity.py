@@ -43,6 +43,8 @@ class FidelityReport(BaseModel):
     metric: TaskMetric | None = None
     """The task's own metric, which ``--min-metric`` is about."""
     further_metrics: tuple[TaskMetric, ...] = ()
+    twin_measures: tuple[FidelityMeasure, ...] = ()
+    """The same measures against the dense model in the same precision, where that is not fp32: what pruning cost."""
 
     @property
     def headline(self) -> FidelityMeasure:

@@ -17,7 +17,10 @@ class Padding(StrEnum):
 
 
 def synthetic_inputs(
-    spec: ModelSpec, shape: Shape, padding: Padding = Padding.NONE, seed: int = 0
+    spec: ModelSpec,
+    shape: Shape,
+    padding: Padding = Padding.NONE,
+    seed: int = 0,
 ) -> dict[str, NDArray[np.int64]]:
     """Make inputs of a shape: random token ids, padded as asked.
 

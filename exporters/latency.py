@@ -113,6 +113,8 @@ class LatencyReport(BaseModel):
     subject: Measured
     gpu: GpuRecord | None = None
     shapes: tuple[ShapeLatency, ...]
+    twin_shapes: tuple[ShapeLatency, ...] = ()
+    """The same against the dense model in the same precision, where that is not fp32: what pruning gained."""
 
     @property
     def smallest_speedup(self) -> ShapeLatency:

@@ -9,6 +9,9 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from exporters.gpu import describe_gpu
+from exporters.timers import GpuRecord
+
 PACKAGES = (
     "kprune-export",
     "torch",
@@ -34,6 +37,8 @@ class MachineRecord(BaseModel):
     """The CPU frequency governor, where the system tells."""
     load_1min: float
     """The load average when the record was made."""
+    gpu: GpuRecord | None = None
+    """The GPU that torch finds."""
     system: str
     python: str
     versions: dict[str, str]
@@ -59,6 +64,7 @@ def describe_machine() -> MachineRecord:
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         governor=governor.read_text(encoding="ascii").strip() if governor.is_file() else None,
         load_1min=round(os.getloadavg()[0], 2),
+        gpu=describe_gpu(),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         versions=installed_versions(),

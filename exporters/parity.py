@@ -12,12 +12,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from exporters.errors import ParityError
+from exporters.graph.int8 import LARGEST_ERROR
 from exporters.inputs import Padding, synthetic_inputs
 from exporters.runners.base import Array, Feeds, Runner
 from exporters.spec import ModelSpec, Shape
 
 PARITY_SHAPES = (Shape(1, 1), Shape(3, 17), Shape(8, 128))
 """Odd shapes that a wrongly specialised axis cannot survive; the longest sequence is added to them."""
+TEXTS = "calibration texts"
 LONGEST = 2048
 """Tokens in the longest sequence that is compared where a model reads longer ones: memory grows with its square."""
 
@@ -42,6 +44,23 @@ Differences of 1e-6 to 1e-5 of the output's size are what that gives; ten times 
 """
 
 
+FLOAT16_TOLERANCE = Tolerance(absolute=2**-9, relative=2**-6)
+"""For fp16: values are rounded to 2⁻¹¹ after each of some hundred operations, whose errors add up like a random walk,
+to ten to twenty roundings; 32 are accepted."""
+BFLOAT16_TOLERANCE = Tolerance(absolute=2**-6, relative=2**-3)
+"""For bf16, which rounds to 2⁻⁸: eight times that of fp16."""
+
+
+def int8_tolerance(multiplications: int) -> Tolerance:
+    """Return the tolerance for int8: each quantized multiplication may be off by `LARGEST_ERROR`, independently.
+
+    Args:
+        multiplications: how many are quantized.
+
+    """
+    return Tolerance(absolute=0.02, relative=LARGEST_ERROR * float(np.sqrt(max(1, multiplications))))
+
+
 class ParityCase(BaseModel):
     """One input and what came of it."""
 
@@ -57,6 +76,8 @@ class ParityCase(BaseModel):
     @property
     def severity(self) -> float:
         """The error as a multiple of the tolerance; infinite where values could not be compared."""
+        if self.problem is None and self.max_abs_error is None:
+            return 0.0  # no values were compared, by intent
         if self.max_abs_error is None or self.tolerance is None or not np.isfinite(self.max_abs_error):
             return float("inf")
         return self.max_abs_error / self.tolerance
@@ -115,6 +136,7 @@ def check_parity(
     tolerance: Tolerance = FLOAT32_TOLERANCE,
     locate: Callable[[Feeds], str | None] = lambda _: None,
     progress: Callable[[float], None] = lambda _: None,
+    texts: Sequence[Feeds] = (),
 ) -> ParityReport:
     """Compare two runners on all shapes and padding patterns; the model's longest sequence is added, up to `LONGEST`.
 
@@ -128,21 +150,28 @@ def check_parity(
         tolerance: how far a value may be off.
         locate: given the worst failing input, says where in the network the difference begins.
         progress: told how far the comparison is.
+        texts: batches of real texts. Where they are given, values are compared on them alone, and on synthetic inputs
+            only names, shapes, and that all values are finite: the ranges of int8 were measured on real texts, and
+            noise goes beyond them.
 
     """
     cut = [Shape(shape.batch, min(shape.sequence, spec.max_positions)) for shape in shapes]
     wanted = dict.fromkeys((*cut, Shape(1, min(spec.max_positions, LONGEST))))
-    cases = [(shape, padding) for shape in wanted for padding in Padding]
+    cases: list[tuple[str, str, Feeds, Tolerance | None]] = [
+        (str(shape), str(padding), synthetic_inputs(spec, shape, padding), None if texts else tolerance)
+        for shape in wanted
+        for padding in Padding
+    ]
+    cases += [("x".join(map(str, feeds["input_ids"].shape)), TEXTS, feeds, tolerance) for feeds in texts]
     results = []
-    for done, (shape, padding) in enumerate(cases, start=1):
-        feeds = synthetic_inputs(spec, shape, padding)
-        results.append(_compare(reference.run(feeds), candidate.run(feeds), feeds, spec, tolerance, shape, padding))
+    for done, (shape, kind, feeds, bound) in enumerate(cases, start=1):
+        case = _compare(reference.run(feeds), candidate.run(feeds), feeds, spec, bound)
+        results.append(case.model_copy(update={"shape": shape, "padding": kind}))
         progress(done / len(cases))
     report = ParityReport(reference=reference.name, candidate=candidate.name, tolerance=tolerance, cases=tuple(results))
     if report.passed:
         return report
-    shape, padding = cases[results.index(report.worst)]
-    return report.model_copy(update={"first_difference": locate(synthetic_inputs(spec, shape, padding))})
+    return report.model_copy(update={"first_difference": locate(cases[results.index(report.worst)][2])})
 
 
 def _compare(
@@ -150,10 +179,9 @@ def _compare(
     actual: dict[str, Array],
     feeds: Feeds,
     spec: ModelSpec,
-    tolerance: Tolerance,
-    shape: Shape,
-    padding: Padding,
+    tolerance: Tolerance | None,
 ) -> ParityCase:
+    """Compare outputs; without a tolerance their values only have to be finite."""
     problems: list[str] = []
     error = bound = None
     per_token = {output.name for output in spec.outputs if output.per_token}
@@ -167,6 +195,10 @@ def _compare(
         if name in per_token:
             real = feeds["attention_mask"].astype(bool)
             right, given = right[real], given[real]
+        if tolerance is None:
+            if not np.isfinite(given).all():
+                problems.append(f"{name} has values that are not finite")
+            continue
         off = _largest_difference(right, given)
         limit = tolerance.bound(right)
         if error is None or bound is None or not off / limit <= error / bound:
@@ -174,8 +206,8 @@ def _compare(
         if not off <= limit:
             problems.append(f"{name} is off by {off:.2e}, more than the {limit:.2e} that is accepted")
     return ParityCase(
-        shape=str(shape),
-        padding=str(padding),
+        shape="",
+        padding="",
         max_abs_error=error if error is None or np.isfinite(error) else None,
         tolerance=bound,
         problem="; ".join(problems) or None,

@@ -5,8 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from exporters.fidelity import FidelityReport
-from exporters.latency import LatencyReport
+from kprune_export.proof import VariantProof
 from kprune_export.recipe import Recipe
 
 Verdict = Literal["passed", "failed", "no gates"]
@@ -25,36 +24,59 @@ class GateResult(BaseModel):
     detail: str
 
 
-def judge(recipe: Recipe, fidelity: FidelityReport, latency: LatencyReport) -> tuple[GateResult, ...]:
-    """Judge every gate that the recipe sets.
+def judge(recipe: Recipe, proofs: Sequence[VariantProof]) -> tuple[GateResult, ...]:
+    """Judge every gate that the recipe sets, by the variant that is worst at it.
 
-    ``min_speedup`` is about the shape that gained least; ``min_agreement`` about the task's headline of
-    fidelity (agreement for classifiers, mean cosine for embedders, R² for regression,
-    rank agreement for rerankers); ``min_metric``
-    about the pruned model's own metric; ``max_size_mib`` about the ONNX file.
+    ``min_speedup`` is about the shape that gained least over the dense model in fp32, in the variant's runtime;
+    ``min_agreement`` about the task's headline of fidelity (agreement for classifiers, mean cosine for embedders,
+    R² for regression, rank agreement for rerankers); ``min_metric`` about the pruned model's own metric;
+    ``max_size_mib`` about the ONNX file.
     """
-    slowest = latency.smallest_speedup
-    size_mib = latency.subject.pruned_bytes / 2**20
-    headline = fidelity.headline
-    results = []
-    if recipe.min_speedup is not None:
-        results.append(_at_least("min_speedup", recipe.min_speedup, slowest.speedup, f"at {slowest.shape}"))
-    if recipe.min_agreement is not None:
-        results.append(_at_least("min_agreement", recipe.min_agreement, headline.value, headline.name))
-    if recipe.min_metric is not None and fidelity.metric is not None:
-        results.append(_at_least("min_metric", recipe.min_metric, fidelity.metric.pruned, fidelity.metric.name))
-    if recipe.max_size_mib is not None:
-        results.append(
-            GateResult(
-                name="max_size_mib",
-                comparison="≤",
-                limit=recipe.max_size_mib,
-                value=size_mib,
-                held=size_mib <= recipe.max_size_mib,
-                detail="onnx/model.onnx",
-            )
-        )
-    return tuple(results)
+    gates = (
+        _lowest("min_speedup", recipe.min_speedup, [_speedup(x) for x in proofs]),
+        _lowest("min_agreement", recipe.min_agreement, [_agreement(x) for x in proofs]),
+        _lowest("min_metric", recipe.min_metric, [_metric(x) for x in proofs]),
+        _largest("max_size_mib", recipe.max_size_mib, proofs),
+    )
+    return tuple(gate for gate in gates if gate is not None)
+
+
+Candidate = tuple[float, str]
+"""A variant's value at a gate, and what it is about."""
+
+
+def _speedup(proof: VariantProof) -> Candidate | None:
+    if proof.latency is None:
+        return None
+    slowest = proof.latency.smallest_speedup
+    return slowest.speedup, f"at {slowest.shape}, {proof.variant}"
+
+
+def _agreement(proof: VariantProof) -> Candidate | None:
+    if proof.fidelity is None:
+        return None
+    return proof.fidelity.headline.value, f"{proof.fidelity.headline.name}, {proof.variant}"
+
+
+def _metric(proof: VariantProof) -> Candidate | None:
+    if proof.fidelity is None or proof.fidelity.metric is None:
+        return None
+    return proof.fidelity.metric.pruned, f"{proof.fidelity.metric.name}, {proof.variant}"
+
+
+def _lowest(name: str, limit: float | None, candidates: Sequence[Candidate | None]) -> GateResult | None:
+    measured = [x for x in candidates if x is not None]
+    if limit is None or not measured:
+        return None
+    value, detail = min(measured)
+    return GateResult(name=name, comparison="≥", limit=limit, value=value, held=value >= limit, detail=detail)
+
+
+def _largest(name: str, limit: float | None, proofs: Sequence[VariantProof]) -> GateResult | None:
+    if limit is None or not proofs:
+        return None
+    size_mib, file = max((x.graph.file.size_bytes / 2**20, x.graph.file.name) for x in proofs)
+    return GateResult(name=name, comparison="≤", limit=limit, value=size_mib, held=size_mib <= limit, detail=file)
 
 
 def verdict_of(gates: Sequence[GateResult], *, exported: bool) -> Verdict | None:
@@ -79,7 +101,3 @@ def in_words(verdict: Verdict | None, gates: Sequence[GateResult]) -> str | None
     if broken:
         return f"failed: {broken} of {len(gates)} gates did not hold"
     return "passed: parity holds, and every gate"
-
-
-def _at_least(name: str, limit: float, value: float, detail: str) -> GateResult:
-    return GateResult(name=name, comparison="≥", limit=limit, value=value, held=value >= limit, detail=detail)

@@ -13,8 +13,13 @@ from typing import Any
 import torch
 
 from exporters.machine import MachineRecord, describe_machine, installed_versions
+from exporters.precision import Precision
+from exporters.runners.available import runs_here
 from exporters.spec import Shape, check_shapes
+from exporters.tensorrt.bindings import load_bindings
+from exporters.variants import REFERENCE, Runtime, Variant
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
+from kprune_export.errors import RecipeError
 from kprune_export.evaluation import EVALUATIONS
 from kprune_export.evaluation.base import TaskLabels
 from kprune_export.evaluation.labels import task_labels
@@ -40,10 +45,11 @@ class Job:
     Attributes:
         recipe: the settings.
         prunes: whether the run prunes its source.
+        exports: whether it exports, or checks what was exported.
         measures: whether it measures fidelity and latency.
         bundle: the bundle whose files are validated, where there is one.
         source: the checkpoint that the run starts from; pruning cuts its model in place.
-        calibration: the texts to calibrate on; empty where nothing is pruned.
+        calibration: the texts to calibrate on; empty where nothing is pruned or quantized.
         held_out: the texts that fidelity is measured on; empty where it is not measured.
         left_out: how many texts are not calibrated on because they are held out.
         labels: the held-out texts' labels, where there are usable ones.
@@ -54,6 +60,7 @@ class Job:
 
     recipe: Recipe
     prunes: bool
+    exports: bool
     measures: bool
     source: EncoderCheckpoint
     calibration: tuple[Example, ...]
@@ -80,7 +87,28 @@ class Job:
     @cached_property
     def recorded_recipe(self) -> dict[str, Any]:
         """The settings that decide this run's result."""
-        return self.recipe.for_record(prunes=self.prunes, measures=self.measures)
+        return self.recipe.for_record(prunes=self.prunes, exports=self.exports, measures=self.measures)
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """The variants that the run makes or checks."""
+        return self.recipe.variants
+
+    @cached_property
+    def dense_variants(self) -> tuple[Variant, ...]:
+        """The variants of the dense twin: fp32, in each runtime that is timed, and those of the pruned model."""
+        timed = [Variant(x.runtime, Precision.FP32) for x in self.variants if runs_here(x.runtime)]
+        return tuple(dict.fromkeys((REFERENCE, *timed, *self.variants)))
+
+    @property
+    def builds_engines(self) -> bool:
+        """Whether the run has TensorRT engines."""
+        return Runtime.TENSORRT in self.recipe.runtime
+
+    @property
+    def times_engines(self) -> bool:
+        """Whether it can time them, so that the dense twin needs engines too."""
+        return self.builds_engines and self.measures and runs_here(Runtime.TENSORRT)
 
     @cached_property
     def source_record(self) -> SourceRecord:
@@ -127,12 +155,13 @@ def thread_count(recipe: Recipe) -> int:
     return recipe.threads or len(os.sched_getaffinity(0))
 
 
-def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
+def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) -> Job:
     """Load and check everything that a run needs; write nothing.
 
     Args:
         recipe: the settings.
         prunes: whether the run prunes, so that the source must be dense and calibration texts are read.
+        exports: whether it exports, so that variants and engine settings must be possible here.
         measures: whether it measures fidelity and latency, so that held-out texts and shapes are needed.
 
     Raises:
@@ -144,10 +173,15 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
         ShapeError: a shape is malformed or longer than the model reads.
         LabelError: labels are asked for, and do not fit.
         RecipeError: settings contradict each other.
+        VariantError: a runtime cannot run a precision.
+        EngineError: engine settings contradict each other.
+        MissingRuntimeError: engines are asked for, and TensorRT is not installed.
 
     """
     threads = thread_count(recipe)
     torch.set_num_threads(threads)
+    if exports:
+        check_variants(recipe, measures=measures)
     if prunes:
         check_reduction(recipe.flops_reduction)
         placement_on(own_device(recipe.device), recipe.offload)
@@ -160,7 +194,10 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
             f"{recipe.model} is pruned already, by {source.plan.flops_reduction:.1%}: prune the dense checkpoint that "
             "it came from."
         )
-    texts = choose_texts(recipe, source.task, prunes=prunes, measures=measures)
+    if exports and Runtime.TENSORRT in recipe.runtime:
+        recipe.engine.profiles_for(source.max_positions)
+    calibrates = prunes or (exports and recipe.quantizes)
+    texts = choose_texts(recipe, source.task, calibrates=calibrates, measures=measures)
     if prunes:
         method_for(recipe.pruning).budget(source.open().shape, recipe.pruning)
         check_tokens(source.batches(texts.calibration, recipe.seed), source.open().shape)
@@ -171,6 +208,7 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
     return Job(
         recipe,
         prunes,
+        exports,
         measures,
         source,
         texts.calibration,
@@ -180,6 +218,27 @@ def prepare_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
         shapes,
         threads,
     )
+
+
+def check_variants(recipe: Recipe, *, measures: bool) -> None:
+    """Refuse variants that cannot be made here, and gates that cannot be judged here.
+
+    Raises:
+        VariantError: a runtime cannot run a precision.
+        EngineError: engine settings contradict each other.
+        MissingRuntimeError: engines are asked for, and TensorRT is not installed.
+        RecipeError: a speedup is asked of a runtime that this machine cannot time.
+
+    """
+    variants = recipe.variants
+    if Runtime.TENSORRT in recipe.runtime:
+        load_bindings(recipe.engine.bindings)
+    untimed = [str(variant) for variant in variants if not runs_here(variant.runtime)]
+    if measures and untimed and recipe.min_speedup is not None:
+        raise RecipeError(
+            f"--min-speedup cannot be judged for {', '.join(untimed)}: torch finds no GPU here. Build without that "
+            "gate, and set it when you validate the bundle on the machine that will serve it."
+        )
 
 
 def _texts_record(source: str, examples: tuple[Example, ...], left_out: int = 0) -> TextsRecord:

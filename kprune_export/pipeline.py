@@ -1,31 +1,30 @@
 """Running stages: what still holds is skipped, what is finished is kept, and the bundle appears whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from exporters.fidelity import FidelityReport
-from exporters.latency import LatencyReport
-from exporters.parity import ParityReport
-from kprune_export.bundle.layout import CHECKPOINT, FIDELITY, LATENCY, ONNX, PARITY, PLAN
+from exporters.variants import GraphRecord
+from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, ONNX_FOLDER, PARITY, PLAN
 from kprune_export.bundle.manifest import Manifest, StageRecord
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace, check_output
 from kprune_export.errors import BundleError, VerificationError
 from kprune_export.gates import GateResult, judge, verdict_of
 from kprune_export.job import Job, prepare_job
+from kprune_export.proof import Reports, VariantProof, read_proofs
 from kprune_export.recipe import Recipe
 from kprune_export.stages.base import Desk, Files, ShareDone, Stage
 from kprune_export.stages.bundle import BundleStage
-from kprune_export.stages.export import DenseTwinStage, ExportSourceStage, ExportStage, ParityStage
+from kprune_export.stages.engines import DenseEngineStage, EngineStage
+from kprune_export.stages.export import DenseTwinStage, ExportSourceStage, ExportStage
 from kprune_export.stages.measure import FidelityStage, LatencyStage
+from kprune_export.stages.parity import DenseParityStage, ParityStage
 from kprune_export.stages.prune import PruneStage
 from kprune_export.stages.report import ReportStage
 from pruning.plan import PruningPlan
-
-ReportT = TypeVar("ReportT", ParityReport, FidelityReport, LatencyReport)
 
 
 class Reporter(Protocol):
@@ -57,18 +56,14 @@ class Outcome:
         output: the output folder.
         manifest: its manifest.
         plan: the pruning plan, where the run pruned.
-        parity: the parity report, where it exported.
-        fidelity: the fidelity report, where it measured.
-        latency: the latency report, where it measured.
+        proofs: what was found of each variant, where the run exported.
 
     """
 
     output: Path
     manifest: Manifest
     plan: PruningPlan | None
-    parity: ParityReport | None
-    fidelity: FidelityReport | None
-    latency: LatencyReport | None
+    proofs: tuple[VariantProof, ...]
 
 
 def prune_and_build(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
@@ -79,27 +74,24 @@ def prune_and_build(recipe: Recipe, reporter: Reporter | None = None) -> Outcome
             is then as it was, but for finished stages that the next run goes on from.
 
     """
-    stages = (
-        PruneStage(),
-        ExportStage(),
-        DenseTwinStage(),
-        ParityStage(),
-        FidelityStage(),
-        LatencyStage(),
-        ReportStage(),
-    )
-    return _run("prune-and-build", _checked_job(recipe, prunes=True, measures=True), stages, reporter)
+    job = _checked_job(recipe, prunes=True, exports=True, measures=True)
+    stages: list[Stage] = [PruneStage(), ExportStage()]
+    if job.builds_engines:
+        stages.append(EngineStage())
+    stages += [*_proving(job), ReportStage()]
+    return _run("prune-and-build", job, stages, reporter)
 
 
 def prune(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
     """Prune a checkpoint and write the plan and the pruned checkpoint only; errors as `prune_and_build`."""
-    return _run("prune", _checked_job(recipe, prunes=True, measures=False), (PruneStage(),), reporter)
+    return _run("prune", _checked_job(recipe, prunes=True, exports=False, measures=False), (PruneStage(),), reporter)
 
 
 def export(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
     """Export a dense or pruned checkpoint as it is and check parity; errors as `prune_and_build`."""
-    job = _checked_job(recipe, prunes=False, measures=False)
-    return _run("export", job, (ExportSourceStage(), ParityStage()), reporter)
+    job = _checked_job(recipe, prunes=False, exports=True, measures=False)
+    engines = (EngineStage(),) if job.builds_engines else ()
+    return _run("export", job, (ExportSourceStage(), *engines, ParityStage()), reporter)
 
 
 def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
@@ -119,22 +111,30 @@ def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> 
     manifest, difference = verify_bundle(bundle)
     if difference:
         raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")
-    if not (bundle / CHECKPOINT).is_dir() or not (bundle / ONNX).is_file():
+    if not (bundle / CHECKPOINT).is_dir() or not (bundle / ONNX_FOLDER / GRAPHS).is_file():
         raise BundleError(f"{bundle} was made by {manifest.command}: only bundles of prune-and-build can be validated.")
-    job = _checked_job(recipe, prunes=False, measures=True)
+    job = _checked_job(recipe, prunes=False, exports=True, measures=True)
+    there = Reports[GraphRecord].read(bundle / ONNX_FOLDER / GRAPHS).variants
+    if missing := [str(variant) for variant in job.variants if str(variant) not in there]:
+        raise BundleError(f"{bundle} has no {missing[0]}: its variants are {', '.join(there)}.")
     if job.source_record.weights_sha256 != manifest.source.weights_sha256:
         raise BundleError(
             f"{recipe.model} is not the model that {bundle} was made from: its weights' hash is "
             f"{job.source_record.weights_sha256[:12]}…, not {manifest.source.weights_sha256[:12]}…."
         )
     job.bundle = bundle
-    stages = (BundleStage(), DenseTwinStage(), ParityStage(), FidelityStage(), LatencyStage())
-    return _run("validate", job, stages, reporter)
+    return _run("validate", job, (BundleStage(job.builds_engines), *_proving(job)), reporter)
 
 
-def _checked_job(recipe: Recipe, *, prunes: bool, measures: bool) -> Job:
+def _proving(job: Job) -> tuple[Stage, ...]:
+    """Return the stages that prove what was exported."""
+    twins: tuple[Stage, ...] = (DenseTwinStage(), *((DenseEngineStage(),) if job.times_engines else ()))
+    return (*twins, DenseParityStage(), ParityStage(), FidelityStage(), LatencyStage())
+
+
+def _checked_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) -> Job:
     check_output(recipe.output)
-    return prepare_job(recipe, prunes=prunes, measures=measures)
+    return prepare_job(recipe, prunes=prunes, exports=exports, measures=measures)
 
 
 def _run(command: str, job: Job, stages: Sequence[Stage], reporter: Reporter | None) -> Outcome:
@@ -192,15 +192,11 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
     """Read the stages' reports, judge the gates, and write the manifest's text."""
     outputs = {output for record in kept for output in record.stage.outputs}
     plan = PruningPlan.read(files(PLAN)) if PLAN in outputs else job.source.plan
-    parity = _read(PARITY, outputs, files, ParityReport.model_validate_json)
-    fidelity = _read(FIDELITY, outputs, files, FidelityReport.model_validate_json)
-    latency = _read(LATENCY, outputs, files, LatencyReport.model_validate_json)
-    gates: tuple[GateResult, ...] = ()
-    if fidelity is not None and latency is not None:
-        gates = judge(job.recipe, fidelity, latency)
+    proofs = read_proofs(job.variants, files, measures=job.measures) if PARITY in outputs else ()
+    gates: tuple[GateResult, ...] = judge(job.recipe, proofs) if job.measures else ()
     manifest = Manifest(
         command=command,
-        verdict=verdict_of(gates, exported=parity is not None),
+        verdict=verdict_of(gates, exported=bool(proofs)),
         gates=gates,
         task=job.source.task.kind.value,
         labels=job.source.task.labels,
@@ -210,12 +206,9 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         calibration=job.calibration_record if job.calibration else None,
         held_out=job.held_out_record if job.held_out else None,
         recipe=job.recorded_recipe,
+        variants=tuple(str(proof.variant) for proof in proofs),
         versions=job.versions,
         stages=tuple(record.stage for record in kept),
         files=tuple(sorted((file for record in kept for file in record.files), key=lambda file: file.path)),
     )
-    return Outcome(job.recipe.output, manifest, plan, parity, fidelity, latency)
-
-
-def _read(output: str, outputs: set[str], files: Files, parse: Callable[[str], ReportT]) -> ReportT | None:
-    return parse(files(output).read_text(encoding="utf-8")) if output in outputs else None
+    return Outcome(job.recipe.output, manifest, plan, proofs)

@@ -9,7 +9,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from exporters.latency import TimingSettings
+from exporters.precision import Precision
 from exporters.spec import Shape
+from exporters.tensorrt.bindings import BindingsName
+from exporters.tensorrt.profiles import OptimizationProfile
+from exporters.tensorrt.settings import EngineSettings, HardwareCompatibility
+from exporters.variants import Runtime, Variant
 from kprune_export.errors import RecipeError
 from pruning.calibration.examples import Columns
 from pruning.methods.settings import DEFAULT_METHOD, PruningSettings
@@ -30,6 +35,24 @@ _PRUNING = {
     "head_weight",
     "ridge",
 }
+_CALIBRATING = {"calibration", "samples", "seed"}
+"""What int8's ranges are measured on, whether or not anything is pruned."""
+_ENGINES = {
+    "profile",
+    "tensorrt_bindings",
+    "workspace_mib",
+    "optimization_level",
+    "timing_cache",
+    "hardware_compatibility",
+    "compute_capability",
+    "version_compatible",
+    "refit",
+    "strip_plan",
+    "weight_streaming",
+    "profiling_verbosity",
+    "tf32",
+}
+_EXPORTING = {"runtime", "precision"}
 _MEASURING = {
     "held_out",
     "evaluation",
@@ -69,6 +92,21 @@ class Recipe(BaseModel):
     ridge: Annotated[float, Field(ge=0)] | None = None
     device: str = "auto"
     offload: bool = False
+    runtime: tuple[Runtime, ...] = (Runtime.ONNXRUNTIME,)
+    precision: tuple[Precision, ...] = (Precision.FP32,)
+    profile: tuple[str, ...] = ()
+    tensorrt_bindings: BindingsName = "tensorrt"
+    workspace_mib: Annotated[int, Field(ge=1)] | None = None
+    optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
+    timing_cache: Path | None = None
+    hardware_compatibility: HardwareCompatibility = "none"
+    compute_capability: tuple[str, ...] = ()
+    version_compatible: bool = False
+    refit: bool = False
+    strip_plan: bool = False
+    weight_streaming: bool = False
+    profiling_verbosity: Literal["none", "layer_names_only", "detailed"] = "detailed"
+    tf32: bool = False
     shapes: tuple[str, ...] = ("1x128", "8x128")
     threads: Annotated[int, Field(ge=1)] | None = None
     timing_seconds: Annotated[float, Field(gt=0, le=600)] = 3.0
@@ -79,16 +117,25 @@ class Recipe(BaseModel):
     min_metric: float | None = None
     max_size_mib: Annotated[float, Field(gt=0)] | None = None
 
-    @field_validator("shapes", mode="before")
+    @field_validator("profile", mode="before")
     @classmethod
-    def _split_shapes(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+    def _one_profile(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
-    @field_validator("shapes")
+    @field_validator("shapes", "runtime", "precision", "compute_capability", mode="before")
     @classmethod
-    def _some_shape(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = (value,)
+        if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+            return tuple(dict.fromkeys(part.strip() for text in value for part in text.split(",")))
+        return value
+
+    @field_validator("shapes", "runtime", "precision")
+    @classmethod
+    def _some(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
-            raise ValueError("at least one shape is needed")
+            raise ValueError("at least one is needed")
         return value
 
     @classmethod
@@ -131,6 +178,46 @@ class Recipe(BaseModel):
         )
 
     @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The variants to make: every runtime in every precision.
+
+        Raises:
+            VariantError: a runtime cannot run a precision.
+
+        """
+        return tuple(Variant(runtime, precision) for runtime in self.runtime for precision in self.precision)
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether a variant is int8, for which calibration texts are needed."""
+        return Precision.INT8 in self.precision
+
+    @property
+    def engine(self) -> EngineSettings:
+        """How engines are built.
+
+        Raises:
+            EngineError: settings exclude each other.
+            ShapeError: a profile is malformed.
+
+        """
+        return EngineSettings(
+            bindings=self.tensorrt_bindings,
+            profiles=tuple(OptimizationProfile.parse(text) for text in self.profile),
+            workspace_mib=self.workspace_mib,
+            optimization_level=self.optimization_level,
+            timing_cache=self.timing_cache,
+            hardware_compatibility=self.hardware_compatibility,
+            compute_capabilities=self.compute_capability,
+            version_compatible=self.version_compatible,
+            refit=self.refit,
+            strip_plan=self.strip_plan,
+            weight_streaming=self.weight_streaming,
+            profiling_verbosity=self.profiling_verbosity,
+            tf32=self.tf32,
+        )
+
+    @property
     def columns(self) -> Columns:
         """The columns of the calibration and evaluation files that were named."""
         return Columns(self.text_column, self.pair_column, self.label_column)
@@ -150,10 +237,13 @@ class Recipe(BaseModel):
         """
         return tuple(dict.fromkeys(Shape.parse(text) for text in self.shapes))
 
-    def for_record(self, *, prunes: bool, measures: bool) -> dict[str, Any]:
+    def for_record(self, *, prunes: bool, exports: bool, measures: bool) -> dict[str, Any]:
         """Return the settings that decide a run's result, as JSON values, for the manifest."""
         unused = (set() if prunes else _PRUNING) | (set() if measures else _MEASURING)
         unused -= _HOLDING_OUT if prunes else set()
+        unused |= set() if exports else _EXPORTING
+        unused |= set() if exports and Runtime.TENSORRT in self.runtime else _ENGINES
+        unused -= _CALIBRATING if exports and self.quantizes else set()
         return self.model_dump(mode="json", exclude=_RESULT_NEUTRAL | unused)
 
     def to_yaml(self) -> str:

@@ -3,9 +3,11 @@
 from pydantic import BaseModel, ConfigDict
 
 from exporters.fidelity import FidelityMeasure
+from exporters.latency import ShapeLatency
 from exporters.metrics import TaskMetric
 from kprune_export.gates import GateResult, Verdict
 from kprune_export.pipeline import Outcome
+from kprune_export.proof import VariantProof
 
 
 class ShapeSummary(BaseModel):
@@ -30,6 +32,43 @@ class LayerSummary(BaseModel):
     neurons: int
 
 
+class VariantSummary(BaseModel):
+    """One variant; what was not measured is None or empty.
+
+    Attributes:
+        variant: its name.
+        onnx: the ONNX file's name.
+        onnx_bytes: its size.
+        dense_bytes: the size of the dense model's fp32 file.
+        engine_bytes: the size of the TensorRT engine.
+        parity_passed: whether it agrees with torch.
+        worst_parity_error: the largest difference.
+        fidelity: against the dense model in fp32.
+        twin_fidelity: against the dense model in the variant's precision.
+        metric: the task's own metric.
+        further_metrics: more of them.
+        latency: against the dense model in fp32.
+        twin_latency: against the dense model in the variant's precision.
+
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    variant: str
+    onnx: str
+    onnx_bytes: int
+    dense_bytes: int | None
+    engine_bytes: int | None
+    parity_passed: bool | None
+    worst_parity_error: float | None
+    fidelity: tuple[FidelityMeasure, ...]
+    twin_fidelity: tuple[FidelityMeasure, ...]
+    metric: TaskMetric | None
+    further_metrics: tuple[TaskMetric, ...]
+    latency: tuple[ShapeSummary, ...]
+    twin_latency: tuple[ShapeSummary, ...]
+
+
 class Summary(BaseModel):
     """The outcome of a run; what was not part of it is None or empty."""
 
@@ -43,19 +82,12 @@ class Summary(BaseModel):
     task: str
     flops_reduction: float | None
     layers: tuple[LayerSummary, ...]
-    dense_bytes: int | None
-    pruned_bytes: int | None
-    parity_passed: bool | None
-    worst_parity_error: float | None
-    fidelity: tuple[FidelityMeasure, ...]
-    metric: TaskMetric | None
-    further_metrics: tuple[TaskMetric, ...]
-    latency: tuple[ShapeSummary, ...]
+    variants: tuple[VariantSummary, ...]
 
 
 def summarise(outcome: Outcome) -> Summary:
     """Return the summary of a finished run."""
-    plan, parity, fidelity, latency = outcome.plan, outcome.parity, outcome.fidelity, outcome.latency
+    plan = outcome.plan
     return Summary(
         output=str(outcome.output),
         command=outcome.manifest.command,
@@ -65,22 +97,35 @@ def summarise(outcome: Outcome) -> Summary:
         task=outcome.manifest.task,
         flops_reduction=plan.flops_reduction if plan else None,
         layers=tuple(LayerSummary(heads=len(x.heads), neurons=len(x.neurons)) for x in plan.layers) if plan else (),
+        variants=tuple(_of_variant(proof) for proof in outcome.proofs),
+    )
+
+
+def _of_variant(proof: VariantProof) -> VariantSummary:
+    parity, fidelity, latency = proof.parity, proof.fidelity, proof.latency
+    return VariantSummary(
+        variant=str(proof.variant),
+        onnx=proof.graph.file.name,
+        onnx_bytes=proof.graph.file.size_bytes,
         dense_bytes=latency.subject.dense_bytes if latency else None,
-        pruned_bytes=latency.subject.pruned_bytes if latency else None,
+        engine_bytes=proof.engine.plan_bytes if proof.engine else None,
         parity_passed=parity.passed if parity else None,
         worst_parity_error=parity.worst.max_abs_error if parity else None,
         fidelity=fidelity.measures if fidelity else (),
+        twin_fidelity=fidelity.twin_measures if fidelity else (),
         metric=fidelity.metric if fidelity else None,
         further_metrics=fidelity.further_metrics if fidelity else (),
-        latency=tuple(
-            ShapeSummary(
-                shape=shape.shape,
-                dense_p50_ms=shape.dense.p50_ms,
-                pruned_p50_ms=shape.pruned.p50_ms,
-                speedup=shape.speedup,
-                speedup_low=shape.speedup_low,
-                speedup_high=shape.speedup_high,
-            )
-            for shape in (latency.shapes if latency else ())
-        ),
+        latency=tuple(_of_shape(shape) for shape in (latency.shapes if latency else ())),
+        twin_latency=tuple(_of_shape(shape) for shape in (latency.twin_shapes if latency else ())),
+    )
+
+
+def _of_shape(shape: ShapeLatency) -> ShapeSummary:
+    return ShapeSummary(
+        shape=shape.shape,
+        dense_p50_ms=shape.dense.p50_ms,
+        pruned_p50_ms=shape.pruned.p50_ms,
+        speedup=shape.speedup,
+        speedup_low=shape.speedup_low,
+        speedup_high=shape.speedup_high,
     )

@@ -19,7 +19,7 @@ class RunTexts:
     """The texts of a run.
 
     Attributes:
-        calibration: the texts to calibrate on; empty where nothing is pruned.
+        calibration: the texts to calibrate on; empty where nothing is pruned or quantized.
         held_out: the texts that fidelity is measured on; empty where it is not measured.
         left_out: how many texts were not calibrated on because they are among those held out.
 
@@ -30,7 +30,7 @@ class RunTexts:
     left_out: int = 0
 
 
-def choose_texts(recipe: Recipe, task: Task, *, prunes: bool, measures: bool) -> RunTexts:
+def choose_texts(recipe: Recipe, task: Task, *, calibrates: bool, measures: bool) -> RunTexts:
     """Read a recipe's texts and part them so that what is held out is not calibrated on.
 
     The evaluation texts, where they are given, are held out whole; otherwise a part of the calibration
@@ -43,7 +43,7 @@ def choose_texts(recipe: Recipe, task: Task, *, prunes: bool, measures: bool) ->
 
     """
     held_out = _evaluation(recipe)
-    if recipe.evaluation and not prunes:
+    if recipe.evaluation and not calibrates:
         return RunTexts(held_out=tuple(held_out))
     if recipe.calibration is None:
         found = docstring_examples(recipe.samples + recipe.held_out, recipe.seed)
@@ -52,7 +52,7 @@ def choose_texts(recipe: Recipe, task: Task, *, prunes: bool, measures: bool) ->
     rest, kept_back = split_examples(found, len(found), 0 if recipe.evaluation else recipe.held_out, recipe.seed)
     held_out = held_out or kept_back
     shown = tuple(held_out) if measures else ()
-    if not prunes:
+    if not calibrates:
         return RunTexts(held_out=shown)
     unseen, left_out = leave_out(rest, held_out, task)
     if left_out:

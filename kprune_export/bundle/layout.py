@@ -5,7 +5,9 @@ from pathlib import Path
 PLAN = "plan.json"
 CHECKPOINT = "checkpoint"
 ONNX_FOLDER = "onnx"
-ONNX = "onnx/model.onnx"
+GRAPHS = "graphs.json"
+"""In the ONNX folder: what each variant's graph is."""
+ENGINES = "engines"
 PARITY = "parity.json"
 FIDELITY = "fidelity.json"
 LATENCY = "latency.json"
@@ -14,7 +16,7 @@ MANIFEST = "manifest.json"
 WORK = ".kprune-export"
 """The folder, inside the output folder, that holds a run's unfinished work; gone once it is done."""
 
-ENTRIES = frozenset((PLAN, CHECKPOINT, ONNX_FOLDER, PARITY, FIDELITY, LATENCY, REPORT, MANIFEST, WORK))
+ENTRIES = frozenset((PLAN, CHECKPOINT, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, REPORT, MANIFEST, WORK))
 """All that a bundle may hold at its top."""
 
 

@@ -92,6 +92,7 @@ class Manifest(_Record):
     calibration: TextsRecord | None
     held_out: TextsRecord | None
     recipe: dict[str, Any]
+    variants: tuple[str, ...] = ()
     versions: dict[str, str]
     stages: tuple[StageRecord, ...]
     files: tuple[FileRecord, ...]

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-MODEL, TEXTS, METHOD, PROOF, GATES = (
+MODEL, TEXTS, METHOD, EXPORT, ENGINE, PROOF, GATES = (
     "Model and output",
     "Texts",
     "Pruning method",
+    "Export",
+    "TensorRT engines",
     "Measuring",
     "Gates (exit code 3 if one fails)",
 )
@@ -172,6 +174,106 @@ Offload = Annotated[
     bool | None,
     typer.Option(
         "--offload", help="Keep one layer at a time on the GPU, for models that it cannot hold.", rich_help_panel=METHOD
+    ),
+]
+Runtime = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What to export for: onnxruntime (CPU), onnxruntime-cuda, tensorrt; several times or with commas.",
+        metavar="NAME",
+        show_default="onnxruntime",
+        rich_help_panel=EXPORT,
+    ),
+]
+Precision = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="The precisions to export: fp32, fp16, bf16, int8; several times or with commas. int8 measures its ranges "
+        "on the calibration texts.",
+        metavar="NAME",
+        show_default="fp32",
+        rich_help_panel=EXPORT,
+    ),
+]
+Profile = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="An optimization profile, as min=1x1,opt=8x128,max=32x512; several times for several.",
+        metavar="PROFILE",
+        show_default="from 1x1 to 32 texts of full length, tuned for 8x128",
+        rich_help_panel=ENGINE,
+    ),
+]
+TensorrtBindings = Annotated[
+    str | None,
+    typer.Option(
+        help="tensorrt, for the GPU that is here, or tensorrt_rtx, ahead of time for GPUs that need not be.",
+        metavar="tensorrt|tensorrt_rtx",
+        show_default="tensorrt",
+        rich_help_panel=ENGINE,
+    ),
+]
+WorkspaceMib = Annotated[
+    int | None,
+    typer.Option(
+        help="The most memory in MiB that a kernel may use.", show_default="all there is", rich_help_panel=ENGINE
+    ),
+]
+OptimizationLevel = Annotated[
+    int | None,
+    typer.Option(help="How hard the builder looks for fast kernels, 0 to 5.", show_default="3", rich_help_panel=ENGINE),
+]
+TimingCache = Annotated[
+    Path | None,
+    typer.Option(help="A timing cache of an earlier build to start from.", rich_help_panel=ENGINE),
+]
+HardwareCompatibility = Annotated[
+    str | None,
+    typer.Option(
+        help="Which other GPUs the engine has to run on.",
+        metavar="none|ampere_plus|same_compute_capability",
+        show_default="none",
+        rich_help_panel=ENGINE,
+    ),
+]
+ComputeCapability = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A GPU that tensorrt_rtx builds for, as 8.6; several times or with commas.",
+        metavar="X.Y",
+        rich_help_panel=ENGINE,
+    ),
+]
+VersionCompatible = Annotated[
+    bool | None,
+    typer.Option("--version-compatible", help="Let later versions of TensorRT run it.", rich_help_panel=ENGINE),
+]
+Refit = Annotated[
+    bool | None, typer.Option("--refit", help="Let its weights be replaced later.", rich_help_panel=ENGINE)
+]
+StripPlan = Annotated[
+    bool | None,
+    typer.Option("--strip-plan", help="Leave out the weights that can be refitted.", rich_help_panel=ENGINE),
+]
+WeightStreaming = Annotated[
+    bool | None,
+    typer.Option("--weight-streaming", help="Let weights stay in host memory while it runs.", rich_help_panel=ENGINE),
+]
+ProfilingVerbosity = Annotated[
+    str | None,
+    typer.Option(
+        help="What the engine tells of its layers; detailed lets their types be proven.",
+        metavar="none|layer_names_only|detailed",
+        show_default="detailed",
+        rich_help_panel=ENGINE,
+    ),
+]
+Tf32 = Annotated[
+    bool | None,
+    typer.Option(
+        "--tf32",
+        help="Let fp32 products round their inputs to 10 bits of mantissa; parity then has the error of fp16.",
+        rich_help_panel=ENGINE,
     ),
 ]
 Shapes = Annotated[

@@ -29,6 +29,21 @@ def prune_and_build(
     ridge: options.Ridge = None,
     device: options.Device = None,
     offload: options.Offload = None,
+    runtime: options.Runtime = None,
+    precision: options.Precision = None,
+    profile: options.Profile = None,
+    tensorrt_bindings: options.TensorrtBindings = None,
+    workspace_mib: options.WorkspaceMib = None,
+    optimization_level: options.OptimizationLevel = None,
+    timing_cache: options.TimingCache = None,
+    hardware_compatibility: options.HardwareCompatibility = None,
+    compute_capability: options.ComputeCapability = None,
+    version_compatible: options.VersionCompatible = None,
+    refit: options.Refit = None,
+    strip_plan: options.StripPlan = None,
+    weight_streaming: options.WeightStreaming = None,
+    profiling_verbosity: options.ProfilingVerbosity = None,
+    tf32: options.Tf32 = None,
     shapes: options.Shapes = None,
     threads: options.Threads = None,
     timing_seconds: options.TimingSeconds = None,
@@ -37,10 +52,10 @@ def prune_and_build(
     min_metric: options.MinMetric = None,
     max_size_mib: options.MaxSizeMib = None,
 ) -> int:
-    """Prune an encoder, export it to ONNX, prove it, and judge it.
+    """Prune an encoder, export it to ONNX and TensorRT, prove it, and judge it.
 
-    Writes plan.json, checkpoint/, onnx/model.onnx, parity.json, fidelity.json, latency.json, report.html
-    and, last, manifest.json. A run that is killed goes on where it stopped when it is run again.
+    Writes plan.json, checkpoint/, onnx/, with TensorRT engines/, parity.json, fidelity.json, latency.json,
+    report.html and, last, manifest.json. A run that is killed goes on where it stopped when it is run again.
 
     Example: kprune-export prune-and-build ./my-classifier -o bundle --calibration texts.txt
     --flops-reduction 0.5 --min-speedup 1.5

@@ -4,7 +4,7 @@ from rich.table import Table
 
 from kprune_export.cli.console import output_console
 from kprune_export.errors import ExitCode
-from kprune_export.summary import Summary
+from kprune_export.summary import Summary, VariantSummary
 
 
 def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
@@ -16,8 +16,10 @@ def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
     console = output_console()
     if summary.layers:
         console.print(layers_table(summary))
-    if figures := figures_table(summary):
-        console.print(figures)
+    if len(summary.variants) == 1:
+        console.print(figures_table(summary.variants[0], summary.task))
+    elif summary.variants:
+        console.print(variants_table(summary))
     if summary.gates:
         console.print(gates_table(summary))
     if summary.verdict_in_words:
@@ -39,35 +41,64 @@ def layers_table(summary: Summary) -> Table:
     return table
 
 
-def figures_table(summary: Summary) -> Table | None:
-    """Return what was measured, dense against pruned where both were; None where nothing was."""
-    rows = _figures(summary)
-    if not rows:
-        return None
+def figures_table(variant: VariantSummary, task: str) -> Table:
+    """Return what was measured of a variant, dense against pruned where both were."""
+    rows = _figures(variant)
     compared = any(dense for _, dense, _, _ in rows)
-    table = Table(title=summary.task, title_justify="left")
-    for name in ("", "dense", "pruned", "") if compared else ("", "", ""):
+    table = Table(title=f"{task}, {variant.variant}", title_justify="left")
+    for name in ("", "dense fp32", "pruned", "") if compared else ("", "", ""):
         table.add_column(name, justify="right" if name else "left")
     for what, dense, value, note in rows:
         table.add_row(*((what, dense, value, note) if compared else (what, value, note)))
     return table
 
 
-def _figures(summary: Summary) -> list[tuple[str, str, str, str]]:
+def variants_table(summary: Summary) -> Table:
+    """Return what was measured of several variants, one in each row; the report tells more of each."""
+    table = Table(title=f"{summary.task}: dense fp32 against pruned", title_justify="left")
+    first = summary.variants[0]
+    measures = [measure.name for measure in first.fidelity[:1]]
+    shapes = list(dict.fromkeys(shape.shape for variant in summary.variants for shape in variant.latency))
+    table.add_column("variant")
+    for name in ("ONNX MiB", "engine MiB", "parity", *measures, *((first.metric.name,) if first.metric else ())):
+        table.add_column(name.replace("_", " "), justify="right")
+    for name in shapes:
+        table.add_column(f"at {name}", justify="right")
+    for variant in summary.variants:
+        speedups = {shape.shape: f"{shape.speedup:.2f} x" for shape in variant.latency}
+        table.add_row(
+            variant.variant,
+            f"{variant.onnx_bytes / 2**20:.1f}",
+            f"{variant.engine_bytes / 2**20:.1f}" if variant.engine_bytes else "",
+            f"{variant.worst_parity_error:.0e}",
+            *(f"{x.value:.4f}" for x in variant.fidelity[:1]),
+            *((f"{variant.metric.pruned:.4f}",) if variant.metric else ()),
+            *(speedups.get(name, "not timed") for name in shapes),
+        )
+    return table
+
+
+def _figures(variant: VariantSummary) -> list[tuple[str, str, str, str]]:
     """Return rows of what, the dense value, the pruned or only value, and a note."""
     rows = []
-    for shape in summary.latency:
+    twins = {shape.shape: shape for shape in variant.twin_latency}
+    for shape in variant.latency:
         gain = f"{shape.speedup:.2f} times as fast ({shape.speedup_low:.2f} to {shape.speedup_high:.2f})"
+        if twin := twins.get(shape.shape):
+            gain += f"; {twin.speedup:.2f} times dense in the same precision"
         rows.append((f"p50 at {shape.shape}, ms", f"{shape.dense_p50_ms:.2f}", f"{shape.pruned_p50_ms:.2f}", gain))
-    rows += [(x.name.replace("_", " "), "", f"{x.value:.4f}", x.description) for x in summary.fidelity]
-    for metric in (summary.metric, *summary.further_metrics) if summary.metric else ():
+    if variant.fidelity and not variant.latency:
+        rows.append(("latency", "", "not timed", "its runtime is not on this machine: validate where it will serve"))
+    rows += [(x.name.replace("_", " "), "", f"{x.value:.4f}", x.description) for x in variant.fidelity]
+    for metric in (variant.metric, *variant.further_metrics) if variant.metric else ():
         values = f"{metric.dense:.4f}", f"{metric.pruned:.4f}"
         rows.append((metric.name.replace("_", " "), *values, f"on {metric.examples} labels"))
-    if summary.pruned_bytes and summary.dense_bytes:
-        sizes = f"{summary.dense_bytes / 2**20:.1f}", f"{summary.pruned_bytes / 2**20:.1f}"
-        rows.append(("ONNX file, MiB", *sizes, ""))
-    if summary.parity_passed is not None:
-        rows.append(("parity with torch", "", "holds", f"largest difference {summary.worst_parity_error:.1e}"))
+    dense = f"{variant.dense_bytes / 2**20:.1f}" if variant.dense_bytes else ""
+    rows.append(("ONNX file, MiB", dense, f"{variant.onnx_bytes / 2**20:.1f}", variant.onnx))
+    if variant.engine_bytes:
+        rows.append(("TensorRT engine, MiB", "", f"{variant.engine_bytes / 2**20:.1f}", ""))
+    if variant.parity_passed is not None:
+        rows.append(("parity with torch", "", "holds", f"largest difference {variant.worst_parity_error:.1e}"))
     return rows
 
 

@@ -29,6 +29,8 @@ def validate(
     held_out: options.HeldOut = None,
     evaluation: options.Evaluation = None,
     seed: options.Seed = None,
+    runtime: options.Runtime = None,
+    precision: options.Precision = None,
     shapes: options.Shapes = None,
     threads: options.Threads = None,
     timing_seconds: options.TimingSeconds = None,

@@ -38,7 +38,9 @@ def compare(request: ComparisonRequest, reporter: Reporter | None = None) -> Com
     """
     reporter = reporter or SilentReporter()
     check_folder(request.recipe.output)
-    jobs = {seed: prepare_job(request.recipe_of(seed), prunes=True, measures=True) for seed in request.seeds}
+    jobs = {
+        seed: prepare_job(request.recipe_of(seed), prunes=True, exports=False, measures=True) for seed in request.seeds
+    }
     wanted = list(request.cells())
     for cell in wanted:  # what no method could keep to is bad input
         check_budget(jobs[cell.seed].source.open().shape, _settings(request, cell))

@@ -6,11 +6,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from exporters.fidelity import FidelityReport
-from exporters.latency import LatencyReport
-from exporters.parity import ParityReport
+from exporters.machine import MachineRecord
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.gates import GateResult, Verdict, in_words, verdict_of
+from kprune_export.proof import VariantProof
 from kprune_export.recipe import Recipe
 from kprune_export.report.figures import latency_figure, widths_figure
 from kprune_export.report.usage import example_texts, usage
@@ -28,10 +27,14 @@ class ReportContent:
     calibration: TextsRecord
     held_out: TextsRecord
     plan: PruningPlan
-    parity: ParityReport
-    fidelity: FidelityReport
-    latency: LatencyReport
+    proofs: tuple[VariantProof, ...]
+    machine: MachineRecord
     gates: tuple[GateResult, ...]
+
+    @property
+    def first(self) -> VariantProof:
+        """The variant that the page opens with: the first that was timed, or the first."""
+        return next((proof for proof in self.proofs if proof.latency is not None), self.proofs[0])
 
     @property
     def verdict(self) -> Verdict | None:
@@ -60,13 +63,25 @@ def render_report(content: ReportContent) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
+    environment.filters["mebibytes"] = lambda value: f"{value / 2**20:,.1f}"
     environment.filters["fixed"] = lambda value, digits=2: f"{value:,.{digits}f}"
     return environment.get_template("report.html.j2").render(
         content=content,
         recipe_text=content.recipe.to_yaml(),
-        name=Path(content.recipe.model).name or content.recipe.model,
+        name=_model_name(content.recipe.model),
         usage=usage(content.task, content.source.pooling),
         example_texts=example_texts(content.task),
         widths=Markup(widths_figure(content.plan)),  # noqa: S704 - drawn here, from numbers
-        latencies=Markup(latency_figure(content.latency.shapes)),  # noqa: S704 - as above
+        latencies={
+            str(proof.variant): Markup(latency_figure(proof.latency.shapes))  # noqa: S704 - as above
+            for proof in content.proofs
+            if proof.latency is not None
+        },
     )
+
+
+def _model_name(model: str) -> str:
+    """Return what a page calls a model: the end of its path or hub id, and the folder above where that tells nothing."""
+    path = Path(model).expanduser()
+    parts = [part for part in path.parts if part not in ("/", ".", "..")] or [model]
+    return "/".join(parts[-2:]) if parts[-1] in ("model", "checkpoint", "checkpoints", "output") else parts[-1]

@@ -15,6 +15,11 @@ Files = Callable[[str], Path]
 ShareDone = Callable[[float], None]
 
 
+def part_of(progress: ShareDone, number: int, total: int) -> ShareDone:
+    """Return a callback for one of several equal parts of what a callback is told of, counted from 0."""
+    return lambda share: progress((number + share) / total)
+
+
 @dataclass(frozen=True)
 class Desk:
     """Where a stage works.
@@ -39,10 +44,10 @@ class Stage(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     """What it does, for the progress display."""
-    outputs: ClassVar[tuple[str, ...]]
+    outputs: tuple[str, ...]
     """The files and folders it writes, as paths in the bundle."""
-    needs: ClassVar[tuple[str, ...]] = ()
-    """The names of the stages whose outputs it reads."""
+    needs: tuple[str, ...] = ()
+    """The names of the stages whose outputs it reads, those of them that are part of the run."""
     reproducible: ClassVar[bool] = True
     """Whether equal keys give equal bytes; measured times do not."""
     transient: ClassVar[bool] = False
@@ -64,7 +69,7 @@ class Stage(ABC):
         parts = {
             "stage": self.name,
             "settings": self.settings(job),
-            "needs": {name: needed_keys[name] for name in self.needs},
+            "needs": {name: needed_keys[name] for name in self.needs if name in needed_keys},
             "versions": job.versions,
             "threads": job.threads,
         }

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kprune_export.bundle.layout import CHECKPOINT, MANIFEST, ONNX, PLAN
+from kprune_export.bundle.layout import CHECKPOINT, ENGINES, MANIFEST, ONNX_FOLDER, PLAN
 from kprune_export.errors import BundleError
 from kprune_export.job import Job
 from kprune_export.stages.base import Desk, Stage
@@ -17,8 +17,10 @@ class BundleStage(Stage):
 
     name = "export"
     title = "Reading the bundle"
-    outputs = (PLAN, CHECKPOINT, ONNX)
     transient = True
+
+    def __init__(self, has_engines: bool) -> None:
+        self.outputs = (PLAN, CHECKPOINT, ONNX_FOLDER, *((ENGINES,) if has_engines else ()))
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the hash of the manifest, which has the hashes of all files."""
@@ -27,10 +29,9 @@ class BundleStage(Stage):
     def execute(self, job: Job, desk: Desk) -> None:
         """Link the files, or copy them where the disks differ."""
         bundle = _bundle(job)
-        (desk.folder / ONNX).parent.mkdir()
-        shutil.copytree(bundle / CHECKPOINT, desk.folder / CHECKPOINT, copy_function=_link_or_copy)
-        for name in (PLAN, ONNX):
-            _link_or_copy(bundle / name, desk.folder / name)
+        _link_or_copy(bundle / PLAN, desk.folder / PLAN)
+        for name in self.outputs[1:]:
+            shutil.copytree(bundle / name, desk.folder / name, copy_function=_link_or_copy)
         desk.progress(1.0)
 
 

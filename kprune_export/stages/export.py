@@ -1,23 +1,24 @@
-"""Export the pruned checkpoint and its dense twin to ONNX, in the same way."""
+"""Export the pruned checkpoint and its dense twin to ONNX, in the same variants."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from exporters.errors import ParityError
-from exporters.first_difference import first_difference
-from exporters.onnx_export import OPSET, onnx_from_torch
-from exporters.parity import ParityReport, check_parity
-from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
-from exporters.runners.torch_runner import TorchRunner
+from exporters.onnx_export import OPSET, exported_graph
+from exporters.runners.base import Feeds
 from exporters.spec import BATCH, SEQUENCE, ModelSpec, TensorSpec
-from kprune_export.bundle.layout import CHECKPOINT, ONNX, PARITY
+from exporters.variants import GraphRecord, Variant, write_variant
+from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, ONNX_FOLDER
 from kprune_export.job import Job
+from kprune_export.proof import Reports
 from kprune_export.stages.base import Desk, Files, ShareDone, Stage
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.serving import ServingModule
 from pruning.tasks import Output
 
-DENSE_ONNX = "dense/model.onnx"
+DENSE_FOLDER = "dense"
+RANGE_TEXTS = 64
+"""How many calibration texts int8's ranges are measured on."""
 
 
 def model_spec(checkpoint: EncoderCheckpoint, versions: dict[str, str]) -> ModelSpec:
@@ -58,39 +59,46 @@ def exported_checkpoint(job: Job, files: Files) -> EncoderCheckpoint:
     return job.source
 
 
-def parity_of(checkpoint: EncoderCheckpoint, path: Path, job: Job, progress: ShareDone) -> ParityReport:
-    """Compare an ONNX file with the checkpoint that it was exported from."""
+def range_feeds(checkpoint: EncoderCheckpoint, job: Job) -> tuple[Feeds, ...]:
+    """Return calibration texts as batches of inputs, to measure int8's ranges on; none where no variant is int8."""
+    if not job.recipe.quantizes:
+        return ()
+    batches = checkpoint.batches(job.calibration[:RANGE_TEXTS], job.recipe.seed)
+    return tuple({name: batch.inputs[name].numpy() for name in checkpoint.inputs} for batch in batches)
+
+
+def write_variants(
+    checkpoint: EncoderCheckpoint, job: Job, variants: Sequence[Variant], folder: Path, progress: ShareDone
+) -> None:
+    """Export a checkpoint once and write it in all variants, with a record of what their graphs are."""
     spec = model_spec(checkpoint, job.versions)
-    module = ServingModule(checkpoint).eval()
-    with OnnxRuntimeRunner(path, job.threads) as candidate:
-        return check_parity(
-            TorchRunner(module, spec),
-            candidate,
-            spec,
-            locate=lambda feeds: first_difference(module, path, feeds, job.threads),
-            progress=progress,
-        )
+    graph = exported_graph(ServingModule(checkpoint), spec)
+    feeds = range_feeds(checkpoint, job)
+    folder.mkdir()
+    records: dict[str, GraphRecord] = {}
+    for variant in variants:
+        progress(0.5 + 0.5 * len(records) / len(variants))
+        records[str(variant)] = write_variant(graph, spec, variant, folder, feeds, job.threads)
+    Reports[GraphRecord](variants=records).write(folder / GRAPHS)
+    progress(1.0)
 
 
 class ExportStage(Stage):
-    """Export the run's checkpoint: writes onnx/model.onnx."""
+    """Export the run's checkpoint: writes the variants into onnx/."""
 
     name = "export"
     title = "Exporting to ONNX"
-    outputs = (ONNX,)
-    needs: ClassVar[tuple[str, ...]] = ("prune",)
+    outputs = (ONNX_FOLDER,)
+    needs: tuple[str, ...] = ("prune",)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the source and the opset."""
-        return {"source": job.source_record.model_dump(exclude={"model"}), "opset": OPSET}
+        """Return the source, the opset, and the variants."""
+        return _export_settings(job)
 
     def execute(self, job: Job, desk: Desk) -> None:
-        """Export and check the graph."""
+        """Export and check the graphs."""
         checkpoint = exported_checkpoint(job, desk.files)
-        path = desk.folder / ONNX
-        path.parent.mkdir()
-        onnx_from_torch(ServingModule(checkpoint), model_spec(checkpoint, job.versions), path)
-        desk.progress(1.0)
+        write_variants(checkpoint, job, job.variants, desk.folder / ONNX_FOLDER, desk.progress)
 
 
 class ExportSourceStage(ExportStage):
@@ -100,53 +108,27 @@ class ExportSourceStage(ExportStage):
 
 
 class DenseTwinStage(Stage):
-    """Export the dense source in the same way, to compare with; checked for parity like the other."""
+    """Export the dense source in the same variants, and in fp32, to compare with."""
 
     name = "dense-twin"
     title = "Exporting the dense twin"
-    outputs = (DENSE_ONNX,)
+    outputs = (DENSE_FOLDER,)
     transient = True
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the source and the opset."""
-        return {"source": job.source_record.model_dump(exclude={"model"}), "opset": OPSET}
+        """Return the source, the opset, and the variants."""
+        return _export_settings(job)
 
     def execute(self, job: Job, desk: Desk) -> None:
-        """Export, check the graph, and check parity."""
-        checkpoint = job.take_dense()
-        path = desk.folder / DENSE_ONNX
-        path.parent.mkdir()
-        onnx_from_torch(ServingModule(checkpoint), model_spec(checkpoint, job.versions), path)
-        desk.progress(0.7)
-        parity_of(checkpoint, path, job, lambda share: desk.progress(0.7 + 0.3 * share)).raise_if_failed()
+        """Export and check the graphs; whether they are right is for the parity stage to say."""
+        write_variants(job.take_dense(), job, job.dense_variants, desk.folder / DENSE_FOLDER, desk.progress)
 
 
-class ParityStage(Stage):
-    """Compare the ONNX file with the checkpoint in torch: writes parity.json."""
-
-    name = "parity"
-    title = "Checking parity with torch"
-    outputs = (PARITY,)
-    needs = ("export",)
-
-    def settings(self, job: Job) -> dict[str, Any]:  # noqa: ARG002 - as the base class declares it
-        """Return nothing: the export decides it."""
-        return {}
-
-    def execute(self, job: Job, desk: Desk) -> None:
-        """Compare; the report is written even where parity fails."""
-        report = parity_of(exported_checkpoint(job, desk.files), desk.files(ONNX), job, desk.progress)
-        (desk.folder / PARITY).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-    def check(self, files: Files) -> None:
-        """Stop the run if parity failed.
-
-        Raises:
-            ParityError: with the worst case, and where the whole report is.
-
-        """
-        path = files(PARITY)
-        try:
-            ParityReport.model_validate_json(path.read_text(encoding="utf-8")).raise_if_failed()
-        except ParityError as error:
-            raise ParityError(f"{error} All cases are in {path}.") from error
+def _export_settings(job: Job) -> dict[str, Any]:
+    calibration = {"calibration": job.calibration_record.sha256, "seed": job.recipe.seed}
+    return {
+        "source": job.source_record.model_dump(exclude={"model"}),
+        "opset": OPSET,
+        "variants": [str(variant) for variant in job.variants],
+        **(calibration if job.recipe.quantizes else {}),
+    }

@@ -1,24 +1,30 @@
-"""Measure the exported pair: fidelity on held-out texts, and latency."""
+"""Measure the exported variants against the dense model: fidelity on held-out texts, and latency."""
 
 from typing import Any
 
-from exporters.fidelity import FidelityReport
-from exporters.latency import Measured, measure_latency
-from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner, pool_description
-from kprune_export.bundle.layout import FIDELITY, LATENCY, ONNX
+from exporters.fidelity import FidelityMeasure, FidelityReport
+from exporters.latency import LatencyReport, Measured, measure_latency
+from exporters.runners.available import runs_here
+from exporters.runners.base import Runner
+from exporters.runners.onnxruntime_runner import pool_description
+from exporters.variants import REFERENCE, GraphRecord, Runtime, Variant
+from kprune_export.bundle.layout import ENGINES, FIDELITY, GRAPHS, LATENCY, ONNX_FOLDER
 from kprune_export.evaluation import EVALUATIONS
+from kprune_export.evaluation.base import Evaluation
 from kprune_export.job import Job
-from kprune_export.stages.base import Desk, Stage
-from kprune_export.stages.export import DENSE_ONNX, exported_checkpoint, model_spec
+from kprune_export.proof import Reports
+from kprune_export.stages.base import Desk, ShareDone, Stage, part_of
+from kprune_export.stages.export import DENSE_FOLDER, exported_checkpoint, model_spec
+from kprune_export.stages.runners import open_variant, timer_of
 
 
 class FidelityStage(Stage):
-    """Run dense and pruned ONNX on the held-out texts and compare: writes fidelity.json."""
+    """Run the dense model and every variant on the held-out texts and compare: writes fidelity.json."""
 
     name = "fidelity"
     title = "Measuring fidelity"
     outputs = (FIDELITY,)
-    needs = ("export", "dense-twin")
+    needs = ("export", "engines", "dense-twin", "dense-engines", "dense-parity")
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the texts, their labels, and the seed where it decides what is masked."""
@@ -26,39 +32,35 @@ class FidelityStage(Stage):
         return {"texts": job.held_out_record.sha256, "labels": job.labels, **seed}
 
     def execute(self, job: Job, desk: Desk) -> None:
-        """Run both on every text, batch by batch."""
-        source = job.source
-        evaluation = EVALUATIONS[source.task.kind](source, job.held_out, job.labels)
-        batches = evaluation.batches(job.recipe.seed)
-        with (
-            OnnxRuntimeRunner(desk.files(DENSE_ONNX), job.threads) as dense,
-            OnnxRuntimeRunner(desk.files(ONNX), job.threads) as pruned,
-        ):
-            for done, batch in enumerate(batches, start=1):
-                feeds = {spec.name: batch.inputs[spec.name].numpy() for spec in dense.inputs}
-                evaluation.add(batch, dense.run(feeds), pruned.run(feeds))
-                desk.progress(done / len(batches))
-            runtime = pruned.name
-        first, *further = evaluation.metrics() or (None,)
-        report = FidelityReport(
-            task=source.task.kind.value,
-            texts=sum(len(batch.rows) for batch in batches),
-            texts_sha256=job.held_out_record.sha256,
-            runtime=runtime,
-            measures=evaluation.fidelity(),
-            metric=first,
-            further_metrics=tuple(further),
-        )
-        (desk.folder / FIDELITY).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        """Compare with the dense model in fp32, and with that in the variant's own precision."""
+        graphs, dense_graphs = desk.files(ONNX_FOLDER), desk.files(DENSE_FOLDER)
+        engines = desk.files(ENGINES) if job.builds_engines else None
+        dense_engines = desk.files(f"{DENSE_FOLDER}-{ENGINES}") if job.times_engines else None
+        pairs = [(variant, twin) for variant in job.variants for twin in _twins(variant)]
+        reports: dict[str, FidelityReport] = {}
+        for done, (variant, twin) in enumerate(pairs):
+            evaluation = EVALUATIONS[job.source.task.kind](job.source, job.held_out, job.labels)
+            with (
+                open_variant(twin, dense_graphs, dense_engines, job.threads) as dense,
+                open_variant(variant, graphs, engines, job.threads) as pruned,
+            ):
+                _evaluate(evaluation, job, dense, pruned, part_of(desk.progress, done, len(pairs)))
+                runtime = pruned.name
+            if twin == REFERENCE:
+                reports[str(variant)] = _report(evaluation, job, runtime)
+            else:
+                report = reports[str(variant)]
+                reports[str(variant)] = report.model_copy(update={"twin_measures": evaluation.fidelity()})
+        Reports[FidelityReport](variants=reports).write(desk.folder / FIDELITY)
 
 
 class LatencyStage(Stage):
-    """Time dense and pruned ONNX against each other on this machine: writes latency.json."""
+    """Time every variant that runs here against the dense model: writes latency.json."""
 
     name = "latency"
     title = "Measuring latency"
     outputs = (LATENCY,)
-    needs = ("export", "dense-twin")
+    needs = ("export", "engines", "dense-twin", "dense-engines", "dense-parity")
     reproducible = False
 
     def settings(self, job: Job) -> dict[str, Any]:
@@ -70,19 +72,67 @@ class LatencyStage(Stage):
         }
 
     def execute(self, job: Job, desk: Desk) -> None:
-        """Measure every shape."""
-        spec = model_spec(exported_checkpoint(job, desk.files), job.versions)
-        subject = Measured(
-            dense_bytes=desk.files(DENSE_ONNX).stat().st_size,
-            pruned_bytes=desk.files(ONNX).stat().st_size,
-            threads=job.threads,
-            machine=job.machine,
+        """Time each variant against dense fp32 in the same runtime, and against dense in its own precision."""
+        timed = [variant for variant in job.variants if runs_here(variant.runtime)]
+        pairs = [(variant, twin) for variant in timed for twin in _twins(variant, variant.runtime)]
+        reports: dict[str, LatencyReport] = {}
+        for done, (variant, twin) in enumerate(pairs):
+            report = _time(job, desk, variant, twin, part_of(desk.progress, done, len(pairs)))
+            if str(variant) in reports:
+                report = reports[str(variant)].model_copy(update={"twin_shapes": report.shapes})
+            reports[str(variant)] = report
+        Reports[LatencyReport](variants=reports).write(desk.folder / LATENCY)
+
+
+def _twins(variant: Variant, runtime: Runtime = REFERENCE.runtime) -> tuple[Variant, ...]:
+    """Return what a variant is compared with: the dense model in fp32, and in the variant's own precision."""
+    return tuple(dict.fromkeys((Variant(runtime, REFERENCE.precision), variant)))
+
+
+def _evaluate(evaluation: Evaluation, job: Job, dense: Runner, pruned: Runner, progress: ShareDone) -> None:
+    batches = evaluation.batches(job.recipe.seed)
+    for done, batch in enumerate(batches, start=1):
+        feeds = {spec.name: batch.inputs[spec.name].numpy() for spec in dense.inputs}
+        evaluation.add(batch, dense.run(feeds), pruned.run(feeds))
+        progress(done / len(batches))
+
+
+def _report(evaluation: Evaluation, job: Job, runtime: str) -> FidelityReport:
+    measures: tuple[FidelityMeasure, ...] = evaluation.fidelity()
+    first, *further = evaluation.metrics() or (None,)
+    return FidelityReport(
+        task=job.source.task.kind.value,
+        texts=sum(len(batch.rows) for batch in evaluation.batches(job.recipe.seed)),
+        texts_sha256=job.held_out_record.sha256,
+        runtime=runtime,
+        measures=measures,
+        metric=first,
+        further_metrics=tuple(further),
+    )
+
+
+def _time(job: Job, desk: Desk, variant: Variant, twin: Variant, progress: ShareDone) -> LatencyReport:
+    graphs, dense_graphs = desk.files(ONNX_FOLDER), desk.files(DENSE_FOLDER)
+    engines = desk.files(ENGINES) if job.builds_engines else None
+    dense_engines = desk.files(f"{DENSE_FOLDER}-{ENGINES}") if job.times_engines else None
+    subject = Measured(
+        dense_bytes=Reports[GraphRecord].read(dense_graphs / GRAPHS).variants[str(twin)].file.size_bytes,
+        pruned_bytes=Reports[GraphRecord].read(graphs / GRAPHS).variants[str(variant)].file.size_bytes,
+        threads=job.threads,
+        machine=job.machine,
+    )
+    with (
+        open_variant(twin, dense_graphs, dense_engines, job.threads) as dense,
+        open_variant(variant, graphs, engines, job.threads) as pruned,
+    ):
+        return measure_latency(
+            dense,
+            pruned,
+            model_spec(exported_checkpoint(job, desk.files), job.versions),
+            job.shapes,
+            subject,
+            pool_description(),
+            job.recipe.timing,
+            progress,
+            timer_of(variant),
         )
-        with (
-            OnnxRuntimeRunner(desk.files(DENSE_ONNX), job.threads) as dense,
-            OnnxRuntimeRunner(desk.files(ONNX), job.threads) as pruned,
-        ):
-            report = measure_latency(
-                dense, pruned, spec, job.shapes, subject, pool_description(), job.recipe.timing, desk.progress
-            )
-        (desk.folder / LATENCY).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")

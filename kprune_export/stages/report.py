@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from exporters.fidelity import FidelityReport
-from exporters.latency import LatencyReport
-from exporters.parity import ParityReport
-from kprune_export.bundle.layout import FIDELITY, LATENCY, PARITY, PLAN, REPORT
+from kprune_export.bundle.layout import PLAN, REPORT
 from kprune_export.gates import judge
 from kprune_export.job import Job
+from kprune_export.proof import read_proofs
 from kprune_export.report.render import ReportContent, render_report
 from kprune_export.stages.base import Desk, Stage
 from pruning.plan import PruningPlan
@@ -19,7 +17,7 @@ class ReportStage(Stage):
     name = "report"
     title = "Writing the report"
     outputs = (REPORT,)
-    needs = ("prune", "parity", "fidelity", "latency")
+    needs = ("prune", "export", "engines", "parity", "fidelity", "latency")
     reproducible = False
 
     def settings(self, job: Job) -> dict[str, Any]:
@@ -28,8 +26,7 @@ class ReportStage(Stage):
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Read the other stages' reports and render them."""
-        fidelity = FidelityReport.model_validate_json(desk.files(FIDELITY).read_text(encoding="utf-8"))
-        latency = LatencyReport.model_validate_json(desk.files(LATENCY).read_text(encoding="utf-8"))
+        proofs = read_proofs(job.variants, desk.files, measures=True)
         content = ReportContent(
             recipe=job.recipe,
             task=job.source.task,
@@ -37,9 +34,8 @@ class ReportStage(Stage):
             calibration=job.calibration_record,
             held_out=job.held_out_record,
             plan=PruningPlan.read(desk.files(PLAN)),
-            parity=ParityReport.model_validate_json(desk.files(PARITY).read_text(encoding="utf-8")),
-            fidelity=fidelity,
-            latency=latency,
-            gates=judge(job.recipe, fidelity, latency),
+            proofs=proofs,
+            machine=job.machine,
+            gates=judge(job.recipe, proofs),
         )
         (desk.folder / REPORT).write_text(render_report(content), encoding="utf-8")

@@ -14,7 +14,7 @@ from torch import nn
 
 from exporters.errors import MissingRuntimeError, RunnerError
 from exporters.inputs import Padding, synthetic_inputs
-from exporters.onnx_export import OnnxArtefact
+from exporters.onnx_file import OnnxArtefact
 from exporters.parity import check_parity
 from exporters.runners.device import DeviceBuffers
 from exporters.runners.onnxruntime_bound import BoundOnnxRuntimeRunner

@@ -14,7 +14,7 @@ from exporters.latency import (
     speedup_interval,
 )
 from exporters.machine import describe_machine
-from exporters.onnx_export import OnnxArtefact
+from exporters.onnx_file import OnnxArtefact
 from exporters.runners.base import Array, Feeds
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.torch_runner import TorchRunner

@@ -12,7 +12,7 @@ from torch import nn
 from exporters.errors import ParityError
 from exporters.first_difference import first_difference
 from exporters.inputs import Padding, synthetic_inputs
-from exporters.onnx_export import OnnxArtefact
+from exporters.onnx_file import OnnxArtefact
 from exporters.parity import FLOAT32_TOLERANCE, ParityReport, Tolerance, check_parity
 from exporters.runners.base import Array, Feeds
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from exporters.errors import ExportError
 from exporters.inputs import synthetic_inputs
-from exporters.onnx_export import OnnxArtefact, onnx_from_torch
+from exporters.onnx_export import onnx_from_torch
+from exporters.onnx_file import OnnxArtefact
 from exporters.parity import check_parity
 from exporters.runners.base import Array, Feeds
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner

@@ -53,8 +53,8 @@ def test_prune_and_build_for_people(
         f"Written to {output}",
     ):
         assert wanted in out
-    assert "[1/7] Pruning: done in" in err
-    assert "[7/7] Writing the report: done in" in err
+    assert "[1/8] Pruning: done in" in err
+    assert "[8/8] Writing the report: done in" in err
 
 
 def test_a_failed_gate_is_3_and_the_bundle_says_so(
@@ -84,7 +84,7 @@ def test_a_recipe_with_flags_over_it(
     assert cli("prune", "--recipe", recipe, "-o", tmp_path / "out", "--flops-reduction", 0.6, "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert 0.6 <= summary["flops_reduction"] < 0.62
-    assert (summary["command"], summary["latency"]) == ("prune", [])
+    assert (summary["command"], summary["variants"]) == ("prune", [])
 
 
 def test_only_what_was_proved_is_printed_and_judged(
@@ -125,7 +125,7 @@ def test_verify_inspect_validate_export(
     assert cli("inspect", classifier, "--json") == 0
     assert json.loads(capsys.readouterr().out)["heads"] == [4, 4]
     assert cli("validate", bundle, "--shapes", "1x4", "--threads", 2, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["latency"][0]["shape"] == "1x4"
+    assert json.loads(capsys.readouterr().out)["variants"][0]["latency"][0]["shape"] == "1x4"
     assert cli("validate", bundle, "--min-speedup", 1000, "--shapes", "1x4", "--threads", 2) == 3
     assert cli("export", classifier, "-o", tmp_path / "dense", "--threads", 2) == 0
     (bundle / "plan.json").write_text("{}")

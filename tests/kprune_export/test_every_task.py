@@ -162,9 +162,9 @@ def test_every_kind_has_a_case_and_an_evaluation(make_checkpoint: MakeCheckpoint
 def test_it_goes_through(case: str, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     *_, headline, metrics, axes = CASES[case]
     bundle = build(case)
-    assert bundle.parity is not None
-    assert bundle.parity.passed
-    fidelity = bundle.fidelity
+    assert bundle.proofs[0].parity is not None
+    assert bundle.proofs[0].parity.passed
+    fidelity = bundle.proofs[0].fidelity
     assert fidelity is not None
     assert fidelity.headline.name == headline
     assert fidelity.headline.value > 0.3
@@ -197,7 +197,7 @@ def test_a_choice_of_pooling_is_remembered(build: Build, tmp_path: Path) -> None
     again = load_checkpoint(built.output / "checkpoint")
     assert (again.pooling, again.task.kind) == ("pooler", TaskKind.EMBEDDING)
     recipe = Recipe.build(None, {**built.manifest.recipe, "output": tmp_path / "out", "threads": 2, "shapes": "1x4"})
-    assert validate(built.output, recipe).fidelity == built.fidelity
+    assert validate(built.output, recipe).proofs[0].fidelity == built.proofs[0].fidelity
     with pytest.raises(CheckpointError, match="made with --pooling pooler, which --pooling mean cannot change"):
         load_checkpoint(built.output / "checkpoint", pooling="mean")
     with pytest.raises(UnsupportedModelError, match="is not a sentence embedder"):

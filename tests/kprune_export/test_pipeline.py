@@ -65,18 +65,18 @@ def test_a_bundle_holds_what_it_promises(built: Outcome) -> None:
     assert metadata["version.torch"] == torch.__version__
     for name in ("parity", "fidelity", "latency", "manifest"):
         loaded = json.loads((output / f"{name}.json").read_text())
-        assert loaded["version"] == 1
+        assert loaded["version"] == (1 if name == "manifest" else 2)
 
 
 def test_figures_are_sane(built: Outcome) -> None:
-    assert built.parity is not None
-    assert built.fidelity is not None
-    assert built.latency is not None
-    assert built.parity.passed
-    assert built.fidelity.texts == 40
-    assert 0.5 < built.fidelity.headline.value <= 1
-    assert [x.shape for x in built.latency.shapes] == ["1x8", "2x16"]
-    assert built.latency.subject.pruned_bytes < built.latency.subject.dense_bytes
+    assert built.proofs[0].parity is not None
+    assert built.proofs[0].fidelity is not None
+    assert built.proofs[0].latency is not None
+    assert built.proofs[0].parity.passed
+    assert built.proofs[0].fidelity.texts == 40
+    assert 0.5 < built.proofs[0].fidelity.headline.value <= 1
+    assert [x.shape for x in built.proofs[0].latency.shapes] == ["1x8", "2x16"]
+    assert built.proofs[0].latency.subject.pruned_bytes < built.proofs[0].latency.subject.dense_bytes
 
 
 def test_a_rerun_skips_everything(built: Outcome, classifier: Path, texts_file: Path, make_recipe: MakeRecipe) -> None:
@@ -101,7 +101,12 @@ def test_changed_settings_rerun_what_they_decide(
     assert not verify_bundle(recipe.output)[1]
     recorder = Recorder()
     prune_and_build(recipe.model_copy(update={"shapes": ("1x9",)}), recorder)
-    assert recorder.ran == ["Exporting the dense twin", "Measuring latency", "Writing the report"]
+    assert recorder.ran == [
+        "Exporting the dense twin",
+        "Checking the dense twin's parity",
+        "Measuring latency",
+        "Writing the report",
+    ]
     (recipe.output / "onnx" / "model.onnx").write_bytes(b"tampered")
     recorder = Recorder()
     prune_and_build(recipe.model_copy(update={"shapes": ("1x9",)}), recorder)
@@ -131,11 +136,11 @@ def test_labelled_evaluation_texts_are_held_out_whole(
     calibration.write_text(texts_file.read_text() + "\n" + "\n".join(held_out[:7]))
     recipe = make_recipe(classifier, tmp_path / "out", calibration, evaluation=str(data), min_metric=0.0)
     outcome = prune_and_build(recipe)
-    assert outcome.fidelity is not None
-    assert outcome.fidelity.metric is not None
-    assert outcome.fidelity.metric.examples == 30
+    assert outcome.proofs[0].fidelity is not None
+    assert outcome.proofs[0].fidelity.metric is not None
+    assert outcome.proofs[0].fidelity.metric.examples == 30
     (gate,) = outcome.manifest.gates
-    assert (gate.name, gate.held, gate.value) == ("min_metric", True, outcome.fidelity.metric.pruned)
+    assert (gate.name, gate.held, gate.value) == ("min_metric", True, outcome.proofs[0].fidelity.metric.pruned)
     assert outcome.manifest.calibration is not None
     assert outcome.manifest.calibration.left_out == 7
     assert "7 more were left out because they are held out" in (recipe.output / "report.html").read_text()
@@ -166,9 +171,9 @@ def test_validate_proves_a_bundle_again(built: Outcome, classifier: Path, embedd
     outcome = validate(built.output, recipe)
     names = sorted(x.name for x in (tmp_path / "validation").iterdir())
     assert names == ["fidelity.json", "latency.json", "manifest.json", "parity.json"]
-    assert outcome.fidelity == built.fidelity
-    assert outcome.latency is not None
-    assert [x.shape for x in outcome.latency.shapes] == ["1x4"]
+    assert outcome.proofs[0].fidelity == built.proofs[0].fidelity
+    assert outcome.proofs[0].latency is not None
+    assert [x.shape for x in outcome.proofs[0].latency.shapes] == ["1x4"]
     other = recipe.model_copy(update={"model": str(embedder), "output": tmp_path / "other"})
     with pytest.raises(BundleError, match="is not the model that .* was made from"):
         validate(built.output, other)
@@ -190,14 +195,14 @@ def test_failed_parity_stops_the_run_and_keeps_the_report(
     """The pruned checkpoint is changed after the export, as a broken exporter would have it."""
     from kprune_export.stages import export as stage
 
-    real = stage.onnx_from_torch
+    real = stage.exported_graph
 
-    def sabotage(module: torch.nn.Module, spec: Any, path: Path) -> Any:
+    def sabotage(module: torch.nn.Module, spec: Any) -> Any:
         if spec.metadata["kprune.plan_sha256"]:
             module.model.bert.encoder.layer[1].output.LayerNorm.weight.data.mul_(1.05)  # type: ignore[union-attr,operator,index]
-        return real(module, spec, path)
+        return real(module, spec)
 
-    monkeypatch.setattr(stage, "onnx_from_torch", sabotage)
+    monkeypatch.setattr(stage, "exported_graph", sabotage)
     recipe = make_recipe(classifier, tmp_path / "out", texts_file)
     with pytest.raises(
         ParityError, match=r"begins at model.bert.encoder.layer.1.output.LayerNorm.* All cases are in (.*)"

@@ -33,10 +33,10 @@ def bundle(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 def test_it_lands_and_keeps_meaning(bundle: Outcome) -> None:
     assert bundle.plan is not None
-    assert bundle.fidelity is not None
+    assert bundle.proofs[0].fidelity is not None
     assert 0.3 <= bundle.plan.flops_reduction < 0.3001
-    assert bundle.fidelity.headline.name == "mean_cosine"
-    assert bundle.fidelity.headline.value > 0.8
+    assert bundle.proofs[0].fidelity.headline.name == "mean_cosine"
+    assert bundle.proofs[0].fidelity.headline.value > 0.8
 
 
 def test_sentence_transformers_opens_it_and_agrees_with_the_onnx(bundle: Outcome) -> None:

@@ -63,14 +63,45 @@ def test_its_yaml_makes_it_again(tmp_path: Path) -> None:
 
 def test_the_record_holds_what_the_command_uses() -> None:
     recipe = Recipe.build(None, {"model": "m", "output": "o"})
-    assert set(recipe.for_record(prunes=False, measures=False)) == {
-        "model",
-        "allow_pickle",
-        "pooling",
-        "text_column",
-        "pair_column",
+    common = {"model", "allow_pickle", "pooling", "text_column", "pair_column"}
+    assert set(recipe.for_record(prunes=False, exports=False, measures=False)) == common
+    exported = recipe.for_record(prunes=False, exports=True, measures=False)
+    assert set(exported) == common | {"runtime", "precision"}
+    engines = set(
+        Recipe.build(None, {"model": "m", "output": "o", "runtime": "tensorrt"}).for_record(
+            prunes=False, exports=True, measures=False
+        )
+    ) - set(exported)
+    assert {"profile", "workspace_mib", "tf32"} < engines
+    quantized = Recipe.build(None, {"model": "m", "output": "o", "precision": "fp32,int8"})
+    assert set(quantized.for_record(prunes=False, exports=True, measures=False)) - set(exported) == {
+        "calibration",
+        "samples",
+        "seed",
     }
-    assert set(recipe.for_record(prunes=True, measures=True)) == set(Recipe.model_fields) - {"output", "threads"}
+    everything = recipe.for_record(prunes=True, exports=True, measures=True)
+    assert set(everything) == set(Recipe.model_fields) - {"output", "threads"} - engines
+
+
+def test_variants_are_every_runtime_in_every_precision() -> None:
+    recipe = Recipe.build(
+        None, {"model": "m", "output": "o", "runtime": ["tensorrt", "onnxruntime"], "precision": ["fp16,fp32"]}
+    )
+    names = ["tensorrt-fp16", "tensorrt-fp32", "onnxruntime-fp16", "onnxruntime-fp32"]
+    assert [str(variant) for variant in recipe.variants] == names
+    with pytest.raises(RecipeError, match="The setting 'precision.0' is not valid: Input should be 'fp32', 'fp16'"):
+        Recipe.build(None, {"model": "m", "output": "o", "precision": "fp8"})
+
+
+def test_engine_settings_come_from_the_recipe() -> None:
+    asked = {
+        "profile": ["min=1x1,opt=1x8,max=2x16", "min=1x1,opt=8x16,max=8x16"],
+        "optimization_level": 5,
+        "tf32": True,
+    }
+    engine = Recipe.build(None, {"model": "m", "output": "o"} | asked).engine
+    assert [str(profile) for profile in engine.profiles] == asked["profile"]
+    assert (engine.optimization_level, engine.tf32, engine.refit) == (5, True, False)
 
 
 def test_every_setting_has_a_flag_with_the_default_that_help_shows() -> None:

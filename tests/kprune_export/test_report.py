@@ -73,14 +73,14 @@ def test_what_models_and_files_are_called_stays_text(evil: Outcome) -> None:
 
 
 def test_it_shows_the_figures_of_the_json_files(built: Outcome) -> None:
-    assert built.latency is not None
-    assert built.fidelity is not None
+    assert built.proofs[0].latency is not None
+    assert built.proofs[0].fidelity is not None
     assert built.plan is not None
     shown = " ".join(" ".join(read((built.output / "report.html").read_text()).text).split())
-    for shape in built.latency.shapes:
+    for shape in built.proofs[0].latency.shapes:
         assert f"{shape.speedup:.2f}×" in shown
         assert f"{shape.pruned.p99_ms:,.2f}" in shown
-    assert f"{built.fidelity.headline.value:.4f}" in shown
+    assert f"{built.proofs[0].fidelity.headline.value:.4f}" in shown
     assert built.plan.sha256 in shown
     assert "Parity holds; no gates were set" in shown
     for width in (len(built.plan.layers[0].neurons), len(built.plan.layers[1].neurons)):

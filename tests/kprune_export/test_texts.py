@@ -35,22 +35,26 @@ def test_a_text_is_what_the_task_reads() -> None:
 def test_evaluation_texts_are_left_out_of_calibration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     evaluation = write(tmp_path / "dev.tsv", [f"text {i}" for i in range(30)])
     calibration = write(tmp_path / "train.tsv", [f"text {i}" for i in range(20, 100)])
-    found = choose_texts(recipe(calibration=calibration, evaluation=evaluation), CLASSES, prunes=True, measures=True)
+    found = choose_texts(
+        recipe(calibration=calibration, evaluation=evaluation), CLASSES, calibrates=True, measures=True
+    )
     assert {x.text for x in found.calibration} == {f"text {i}" for i in range(30, 100)}
     assert [x.text for x in found.held_out] == [f"text {i}" for i in range(30)]
     assert found.left_out == 10
     assert "10 calibration texts are among those held out" in caplog.text
-    again = choose_texts(recipe(calibration=calibration, evaluation=evaluation), CLASSES, prunes=True, measures=False)
+    again = choose_texts(
+        recipe(calibration=calibration, evaluation=evaluation), CLASSES, calibrates=True, measures=False
+    )
     assert (again.calibration, again.held_out) == (found.calibration, ())
     few = recipe(calibration=calibration, evaluation=evaluation, samples=65)
-    assert len(choose_texts(few, CLASSES, prunes=True, measures=True).calibration) == 65
+    assert len(choose_texts(few, CLASSES, calibrates=True, measures=True).calibration) == 65
 
 
 def test_the_same_file_twice_leaves_nothing(tmp_path: Path) -> None:
     same = write(tmp_path / "t.tsv", [f"text {i}" for i in range(30)])
     with pytest.raises(CalibrationError, match="All 30 calibration texts are among those held out"):
-        choose_texts(recipe(calibration=same, evaluation=same), CLASSES, prunes=True, measures=True)
-    found = choose_texts(recipe(calibration=same, evaluation=same), CLASSES, prunes=False, measures=True)
+        choose_texts(recipe(calibration=same, evaluation=same), CLASSES, calibrates=True, measures=True)
+    found = choose_texts(recipe(calibration=same, evaluation=same), CLASSES, calibrates=False, measures=True)
     assert (len(found.held_out), found.calibration) == (30, ())
 
 
@@ -60,7 +64,7 @@ def test_the_embedded_texts_too(tmp_path: Path, task: Task) -> None:
     evaluation = tmp_path / "dev.txt"
     evaluation.write_text("\n".join(embedded[:25]), encoding="utf-8")
     settings = recipe(evaluation=str(evaluation), samples=40, held_out=20)
-    found = choose_texts(settings, task, prunes=True, measures=True)
+    found = choose_texts(settings, task, calibrates=True, measures=True)
     assert found.left_out == 25
     assert {x.text for x in found.calibration} == set(embedded[25:])
 
@@ -68,7 +72,7 @@ def test_the_embedded_texts_too(tmp_path: Path, task: Task) -> None:
 def test_pairs_that_share_a_text_are_kept_apart_for_embedders(tmp_path: Path) -> None:
     rows = [f"common\tother {i}" for i in range(20)] + [f"left {i}\tright {i}" for i in range(80)]
     pairs = write(tmp_path / "pairs.tsv", rows, "sentence1\tsentence2")
-    found = choose_texts(recipe(calibration=pairs, held_out=20), SentenceEmbedding(), prunes=True, measures=True)
+    found = choose_texts(recipe(calibration=pairs, held_out=20), SentenceEmbedding(), calibrates=True, measures=True)
     held_out = {text for x in found.held_out for text in (x.text, x.pair)}
     assert "common" in held_out
     assert not held_out & {x.text for x in found.calibration}
@@ -78,7 +82,7 @@ def test_pairs_that_share_a_text_are_kept_apart_for_embedders(tmp_path: Path) ->
 
 def test_a_single_evaluation_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="holds a single text"):
-        choose_texts(recipe(evaluation=write(tmp_path / "a.tsv", ["one"])), CLASSES, prunes=True, measures=True)
+        choose_texts(recipe(evaluation=write(tmp_path / "a.tsv", ["one"])), CLASSES, calibrates=True, measures=True)
 
 
 def test_too_few_left_is_said_as_ever(

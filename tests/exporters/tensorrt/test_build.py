@@ -10,7 +10,7 @@ import torch
 from onnx import numpy_helper
 
 from exporters.errors import EngineError
-from exporters.onnx_export import OnnxArtefact
+from exporters.onnx_file import OnnxArtefact
 from exporters.precision import Precision
 from exporters.spec import ModelSpec, Shape, TensorSpec
 from exporters.tensorrt import EngineRecord, EngineSettings, OptimizationProfile, engine_from_onnx

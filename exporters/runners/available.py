@@ -1,0 +1,10 @@
+"""Which runtimes this machine can run."""
+
+import torch
+
+from exporters.variants import Runtime
+
+
+def runs_here(runtime: Runtime) -> bool:
+    """Whether this machine can run a runtime: ONNX Runtime's CPU provider anywhere, the others with a GPU."""
+    return runtime is Runtime.ONNXRUNTIME or torch.cuda.is_available()

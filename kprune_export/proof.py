@@ -1,0 +1,93 @@
+"""What is proven of each variant of a bundle, and the files that it is kept in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from exporters.fidelity import FidelityReport
+from exporters.latency import LatencyReport
+from exporters.parity import ParityReport
+from exporters.tensorrt.build import RECORD_SUFFIX
+from exporters.tensorrt.sidecar import EngineRecord
+from exporters.variants import GraphRecord, Runtime, Variant
+from kprune_export.bundle.layout import ENGINES, FIDELITY, GRAPHS, LATENCY, ONNX_FOLDER, PARITY
+
+ReportT = TypeVar("ReportT", ParityReport, FidelityReport, LatencyReport, GraphRecord)
+
+
+class Reports(BaseModel, Generic[ReportT]):
+    """One kind of report, of each variant that has one, by the variant's name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["kprune-reports"] = "kprune-reports"
+    version: Literal[2] = 2
+    variants: dict[str, ReportT]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file of reports that an earlier stage wrote."""
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+    def write(self, path: Path) -> None:
+        """Write the reports as JSON."""
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class VariantProof:
+    """All that is known of one variant.
+
+    Attributes:
+        variant: which.
+        graph: what its graph is.
+        parity: how it compares with torch.
+        fidelity: how its outputs compare with the dense model's; None where that was not measured.
+        latency: how fast it is; None where it was not timed.
+        engine: the engine's record, for TensorRT.
+
+    """
+
+    variant: Variant
+    graph: GraphRecord
+    parity: ParityReport | None
+    fidelity: FidelityReport | None
+    latency: LatencyReport | None
+    engine: EngineRecord | None = None
+
+
+def read_proofs(
+    variants: Sequence[Variant], files: Callable[[str], Path], *, measures: bool
+) -> tuple[VariantProof, ...]:
+    """Read what a run's stages found of each variant.
+
+    Args:
+        variants: which.
+        files: where the outputs of stages are, by their paths in the bundle.
+        measures: whether fidelity and latency were measured.
+
+    """
+    graphs = Reports[GraphRecord].read(files(ONNX_FOLDER) / GRAPHS).variants
+    parity = Reports[ParityReport].read(files(PARITY)).variants
+    fidelity = Reports[FidelityReport].read(files(FIDELITY)).variants if measures else {}
+    latency = Reports[LatencyReport].read(files(LATENCY)).variants if measures else {}
+    return tuple(
+        VariantProof(
+            variant=variant,
+            graph=graphs[str(variant)],
+            parity=parity.get(str(variant)),
+            fidelity=fidelity.get(str(variant)),
+            latency=latency.get(str(variant)),
+            engine=_engine(variant, files),
+        )
+        for variant in variants
+    )
+
+
+def _engine(variant: Variant, files: Callable[[str], Path]) -> EngineRecord | None:
+    if variant.runtime is not Runtime.TENSORRT:
+        return None
+    return EngineRecord.read(files(ENGINES) / Path(variant.file_name).with_suffix(RECORD_SUFFIX))

@@ -1,0 +1,88 @@
+"""Build TensorRT engines from the exported graphs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from exporters.tensorrt.bindings import load_bindings
+from exporters.tensorrt.build import engine_from_onnx
+from exporters.variants import Runtime, Variant
+from kprune_export.bundle.layout import ENGINES, ONNX_FOLDER
+from kprune_export.job import Job
+from kprune_export.stages.base import Desk, ShareDone, Stage, part_of
+from kprune_export.stages.export import DENSE_FOLDER, exported_checkpoint, model_spec
+from pruning.checkpoint.load import EncoderCheckpoint
+
+
+class EngineStage(Stage):
+    """Build an engine for each TensorRT variant: writes engines/."""
+
+    name = "engines"
+    title = "Building TensorRT engines"
+    outputs = (ENGINES,)
+    needs = ("export",)
+    reproducible = False  # a GPU's builder chooses kernels by their measured times
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return how engines are built, with what, and on which machine."""
+        return engine_settings(job)
+
+    def execute(self, job: Job, desk: Desk) -> None:
+        """Build, prove the precision, and write plan, record and log."""
+        checkpoint = exported_checkpoint(job, desk.files)
+        build_engines(checkpoint, job, job.variants, desk.files(ONNX_FOLDER), desk.folder / ENGINES, desk.progress)
+
+
+class DenseEngineStage(Stage):
+    """The same for the dense twins, where engines can be timed."""
+
+    name = "dense-engines"
+    title = "Building the dense twin's engines"
+    outputs = (f"{DENSE_FOLDER}-{ENGINES}",)
+    needs = ("dense-twin",)
+    reproducible = False
+    transient = True
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return how engines are built, with what, and on which machine."""
+        return engine_settings(job)
+
+    def execute(self, job: Job, desk: Desk) -> None:
+        """Build."""
+        folder = desk.folder / self.outputs[0]
+        build_engines(job.source, job, job.dense_variants, desk.files(DENSE_FOLDER), folder, desk.progress)
+
+
+def engine_settings(job: Job) -> dict[str, Any]:
+    """Return all that decides an engine beside its graph."""
+    settings = job.recipe.engine
+    return {
+        "engine": settings.model_dump(mode="json"),
+        "bindings": load_bindings(settings.bindings).version,
+        "gpu": job.machine.gpu.model_dump() if job.machine.gpu else None,
+    }
+
+
+def build_engines(
+    checkpoint: EncoderCheckpoint,
+    job: Job,
+    variants: Sequence[Variant],
+    graphs: Path,
+    folder: Path,
+    progress: ShareDone,
+) -> None:
+    """Build the engines of all TensorRT variants into a new folder."""
+    folder.mkdir()
+    spec = model_spec(checkpoint, job.versions)
+    wanted = [variant for variant in variants if variant.runtime is Runtime.TENSORRT]
+    for done, variant in enumerate(wanted):
+        path = graphs / variant.file_name
+        engine_from_onnx(
+            path,
+            spec,
+            variant.precision,
+            folder,
+            path.stem,
+            job.recipe.engine,
+            part_of(progress, done, len(wanted)),
+        )

@@ -1,0 +1,139 @@
+"""Compare what was exported with torch."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from exporters.errors import ParityError
+from exporters.first_difference import first_difference
+from exporters.parity import (
+    BFLOAT16_TOLERANCE,
+    FLOAT16_TOLERANCE,
+    FLOAT32_TOLERANCE,
+    ParityReport,
+    Tolerance,
+    check_parity,
+    int8_tolerance,
+)
+from exporters.precision import Precision
+from exporters.runners.base import Feeds
+from exporters.runners.torch_runner import TorchRunner
+from exporters.variants import GraphRecord, Variant
+from kprune_export.bundle.layout import ENGINES, GRAPHS, ONNX_FOLDER, PARITY
+from kprune_export.job import Job
+from kprune_export.proof import Reports
+from kprune_export.stages.base import Desk, Files, ShareDone, Stage, part_of
+from kprune_export.stages.export import DENSE_FOLDER, exported_checkpoint, model_spec, range_feeds
+from kprune_export.stages.runners import open_variant
+from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.serving import ServingModule
+
+_FLOAT_TOLERANCES = {
+    Precision.FP32: FLOAT32_TOLERANCE,
+    Precision.FP16: FLOAT16_TOLERANCE,
+    Precision.BF16: BFLOAT16_TOLERANCE,
+}
+
+
+class ParityStage(Stage):
+    """Compare every variant, and the dense twins that measuring needs, with their checkpoint in torch: parity.json."""
+
+    name = "parity"
+    title = "Checking parity with torch"
+    outputs = (PARITY,)
+    needs = ("export", "engines")
+
+    def settings(self, job: Job) -> dict[str, Any]:  # noqa: ARG002 - as the base class declares it
+        """Return nothing: the export decides it."""
+        return {}
+
+    def execute(self, job: Job, desk: Desk) -> None:
+        """Compare; the reports are written even where parity fails."""
+        engines = desk.files(ENGINES) if job.builds_engines else None
+        reports = parity_of(
+            exported_checkpoint(job, desk.files), job, job.variants, desk.files(ONNX_FOLDER), engines, desk.progress
+        )
+        Reports[ParityReport](variants=reports).write(desk.folder / PARITY)
+
+    def check(self, files: Files) -> None:
+        """Stop the run if parity failed.
+
+        Raises:
+            ParityError: with the worst case of the first variant that failed, and where the whole report is.
+
+        """
+        raise_if_failed(files(PARITY))
+
+
+class DenseParityStage(ParityStage):
+    """The same for the dense twins, which everything is compared with."""
+
+    name = "dense-parity"
+    title = "Checking the dense twin's parity"
+    outputs = (f"dense-{PARITY}",)
+    needs = ("dense-twin", "dense-engines")
+    transient = True
+
+    def execute(self, job: Job, desk: Desk) -> None:
+        """Compare."""
+        engines = desk.files(f"{DENSE_FOLDER}-{ENGINES}") if job.times_engines else None
+        reports = parity_of(job.take_dense(), job, job.dense_variants, desk.files(DENSE_FOLDER), engines, desk.progress)
+        Reports[ParityReport](variants=reports).write(desk.folder / self.outputs[0])
+
+    def check(self, files: Files) -> None:
+        """Stop the run if parity failed; errors as `ParityStage.check`."""
+        raise_if_failed(files(self.outputs[0]))
+
+
+def parity_of(
+    checkpoint: EncoderCheckpoint,
+    job: Job,
+    variants: Sequence[Variant],
+    graphs: Path,
+    engines: Path | None,
+    progress: ShareDone,
+) -> dict[str, ParityReport]:
+    """Compare a checkpoint's variants with it, and return the reports by the variants' names."""
+    spec = model_spec(checkpoint, job.versions)
+    module = ServingModule(checkpoint).eval()
+    records = Reports[GraphRecord].read(graphs / GRAPHS).variants
+    feeds = range_feeds(checkpoint, job)
+    reports: dict[str, ParityReport] = {}
+    for variant in variants:
+        fp32 = variant.precision is Precision.FP32
+        with open_variant(variant, graphs, engines, job.threads) as candidate:
+            reports[str(variant)] = check_parity(
+                TorchRunner(module, spec),
+                candidate,
+                spec,
+                tolerance=tolerance_of(variant, records[str(variant)]),
+                locate=_locator(module, graphs / variant.file_name, job.threads) if fp32 else lambda _: None,
+                progress=part_of(progress, len(reports), len(variants)),
+                texts=feeds if variant.precision is Precision.INT8 else (),
+            )
+    return reports
+
+
+def _locator(module: ServingModule, path: Path, threads: int) -> Callable[[Feeds], str | None]:
+    return lambda feeds: first_difference(module, path, feeds, threads)
+
+
+def tolerance_of(variant: Variant, graph: GraphRecord) -> Tolerance:
+    """Return how far a variant's values may be off."""
+    if variant.precision is Precision.INT8:
+        return int8_tolerance(sum(x.quantized for x in graph.matmuls))
+    return _FLOAT_TOLERANCES[variant.precision]
+
+
+def raise_if_failed(path: Path) -> None:
+    """Raise the first failure of a file of parity reports.
+
+    Raises:
+        ParityError: with the worst case, and where the whole report is.
+
+    """
+    for name, report in Reports[ParityReport].read(path).variants.items():
+        try:
+            report.raise_if_failed()
+        except ParityError as error:
+            raise ParityError(f"{name}: {error} All cases are in {path}.") from error

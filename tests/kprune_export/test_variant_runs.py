@@ -1,0 +1,141 @@
+"""The product with several variants: what is in the bundle, what is proven of each, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from exporters.errors import MissingRuntimeError, VariantError
+from exporters.parity import ParityReport
+from exporters.variants import GraphRecord
+from kprune_export.bundle.layout import GRAPHS, ONNX_FOLDER, PARITY
+from kprune_export.bundle.verify import verify_bundle
+from kprune_export.errors import BundleError, RecipeError
+from kprune_export.pipeline import Outcome, export, prune_and_build, validate
+from kprune_export.proof import Reports
+from kprune_export.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+NAMES = ["onnxruntime-fp32", "onnxruntime-int8", "tensorrt-fp32", "tensorrt-int8"]
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+
+
+@pytest.fixture(scope="module")
+def variants(
+    tensorrt: None,
+    classifier: Path,
+    texts_file: Path,
+    make_recipe: MakeRecipe,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Outcome:
+    recipe = make_recipe(classifier, tmp_path_factory.mktemp("variants") / "out", texts_file)
+    asked = {"runtime": "onnxruntime,tensorrt", "precision": "fp32,int8", "profile": "min=1x1,opt=2x16,max=4x64"}
+    return prune_and_build(Recipe.build(None, recipe.model_dump() | asked))
+
+
+def test_a_bundle_holds_every_variant(variants: Outcome) -> None:
+    output = variants.output
+    assert not verify_bundle(output)[1]
+    assert [str(proof.variant) for proof in variants.proofs] == NAMES == list(variants.manifest.variants)
+    files = {x.path: x for x in variants.manifest.files}
+    for proof in variants.proofs:
+        file = f"{ONNX_FOLDER}/{proof.graph.file.name}"
+        assert files[file].sha256 == proof.graph.file.sha256
+        assert files[file].reproducible
+        metadata = {x.key: x.value for x in onnx.load(output / file).metadata_props}
+        assert metadata["kprune.variant"] == str(proof.variant)
+        assert variants.plan is not None
+        assert metadata["kprune.plan_sha256"] == variants.plan.sha256
+    assert not files["engines/model-tensorrt-fp32.plan"].reproducible
+    assert Reports[GraphRecord].read(output / ONNX_FOLDER / GRAPHS).variants["tensorrt-int8"].matmuls
+
+
+def test_every_variant_is_proven(variants: Outcome) -> None:
+    for proof in variants.proofs:
+        assert proof.parity is not None
+        assert proof.parity.passed
+        assert proof.fidelity is not None
+        assert proof.fidelity.headline.value > 0.5
+        assert bool(proof.fidelity.twin_measures) is not str(proof.variant).endswith("fp32") or (
+            str(proof.variant) == "tensorrt-fp32"
+        )
+        assert (proof.engine is not None) is str(proof.variant).startswith("tensorrt")
+    exact, quantized = (Reports[ParityReport].read(variants.output / PARITY).variants[x] for x in NAMES[:2])
+    assert {case.padding for case in quantized.cases} - {case.padding for case in exact.cases} == {"calibration texts"}
+
+
+@without_gpu
+def test_what_cannot_run_here_says_so(variants: Outcome) -> None:
+    timed = {str(proof.variant): proof.latency is not None for proof in variants.proofs}
+    assert timed == {name: name.startswith("onnxruntime") for name in NAMES}
+    engine = variants.proofs[2]
+    assert engine.fidelity is not None
+    assert engine.fidelity.runtime == "the graph of tensorrt-fp32 in onnxruntime (CPU)"
+    report = (variants.output / "report.html").read_text()
+    assert "not timed: no GPU here" in report
+    assert engine.engine is not None
+    assert engine.engine.gpu is None
+
+
+def test_int8_is_compared_with_its_own_twin_too(variants: Outcome) -> None:
+    int8 = variants.proofs[1]
+    assert int8.latency is not None
+    assert [x.shape for x in int8.latency.twin_shapes] == [x.shape for x in int8.latency.shapes]
+    assert int8.latency.subject.pruned_bytes == int8.graph.file.size_bytes < int8.latency.subject.dense_bytes
+
+
+def test_gates_judge_the_worst_variant(variants: Outcome, tmp_path: Path) -> None:
+    settings = {**variants.manifest.recipe, "output": tmp_path / "out", "max_size_mib": 1e-6}
+    gates = validate(variants.output, Recipe.build(None, settings)).manifest.gates
+    largest = max((proof.graph.file for proof in variants.proofs), key=lambda file: file.size_bytes)
+    assert [(gate.name, gate.held, gate.detail) for gate in gates] == [("max_size_mib", False, largest.name)]
+
+
+def test_a_variant_can_be_validated_alone(variants: Outcome, tmp_path: Path) -> None:
+    settings = {**variants.manifest.recipe, "output": tmp_path / "out", "runtime": "onnxruntime", "precision": "int8"}
+    found = validate(variants.output, Recipe.build(None, settings))
+    assert [str(proof.variant) for proof in found.proofs] == ["onnxruntime-int8"]
+    fidelity = variants.proofs[1].fidelity
+    assert fidelity is not None
+    assert found.proofs[0].fidelity == fidelity
+    with pytest.raises(BundleError, match="has no onnxruntime-fp16: its variants are onnxruntime-fp32"):
+        validate(variants.output, Recipe.build(None, settings | {"precision": "fp16"}))
+
+
+def test_exporting_alone_quantizes_by_the_embedded_texts(classifier: Path, tmp_path: Path) -> None:
+    asked = {"model": str(classifier), "output": tmp_path / "out", "precision": "int8", "samples": 40, "threads": 2}
+    (proof,) = export(Recipe.build(None, asked)).proofs
+    assert proof.parity is not None
+    assert proof.parity.passed
+    assert any(x.quantized for x in proof.graph.matmuls)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["calibration"]["texts"] == 40
+
+
+@without_gpu
+def test_a_speedup_cannot_be_judged_where_nothing_is_timed(
+    tensorrt: None, classifier: Path, texts_file: Path, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = make_recipe(classifier, tmp_path / "out", texts_file)
+    asked = Recipe.build(None, recipe.model_dump() | {"runtime": "tensorrt", "min_speedup": 1.5})
+    with pytest.raises(RecipeError, match="--min-speedup cannot be judged for tensorrt-fp32: torch finds no GPU here"):
+        prune_and_build(asked)
+    assert not recipe.output.exists()
+
+
+def test_a_precision_that_the_cpu_does_not_have(classifier: Path, tmp_path: Path) -> None:
+    recipe = Recipe.build(None, {"model": str(classifier), "output": tmp_path / "out", "precision": "bf16"})
+    with pytest.raises(VariantError, match="CPU provider has no bf16 kernels: ask for fp32, fp16 or int8"):
+        export(recipe)
+    assert not (tmp_path / "out").exists()
+
+
+def test_tensorrt_that_is_not_installed(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)  # what an import finds where it is missing
+    recipe = Recipe.build(None, {"model": str(classifier), "output": tmp_path / "out", "runtime": "tensorrt"})
+    with pytest.raises(MissingRuntimeError, match=r"pip install .*kprune-export\[tensorrt\]"):
+        export(recipe)
+    assert not (tmp_path / "out").exists()
