@@ -99,6 +99,7 @@ def test_a_profile_longer_than_the_model_reads(bench: Any) -> None:
         bench.build(profiles=(OptimizationProfile(Shape(1, 1), Shape(1, 1), Shape(1, 65)),))
 
 
+@without_gpu  # with one there are kernels that need less
 def test_a_workspace_that_is_too_small(make_encoder: Callable[..., nn.Module], spec: ModelSpec, tmp_path: Path) -> None:
     """Attention between 512 tokens of 4,096 texts needs gigabytes for its weights."""
     long = dataclasses.replace(spec, max_positions=512)
