@@ -81,7 +81,7 @@ def render_report(content: ReportContent) -> str:
 
 
 def _model_name(model: str) -> str:
-    """Return what a page calls a model: the end of its path or hub id, and the folder above where that tells nothing."""
+    """Return what a page calls a model: the end of its path or hub id, with the folder above if that is needed."""
     path = Path(model).expanduser()
     parts = [part for part in path.parts if part not in ("/", ".", "..")] or [model]
     return "/".join(parts[-2:]) if parts[-1] in ("model", "checkpoint", "checkpoints", "output") else parts[-1]
