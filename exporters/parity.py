@@ -137,6 +137,7 @@ def check_parity(
     locate: Callable[[Feeds], str | None] = lambda _: None,
     progress: Callable[[float], None] = lambda _: None,
     texts: Sequence[Feeds] = (),
+    admits: Callable[[Shape], bool] = lambda _: True,
 ) -> ParityReport:
     """Compare two runners on all shapes and padding patterns; the model's longest sequence is added, up to `LONGEST`.
 
@@ -153,16 +154,17 @@ def check_parity(
         texts: batches of real texts. Where they are given, values are compared on them alone, and on synthetic inputs
             only names, shapes, and that all values are finite: the ranges of int8 were measured on real texts, and
             noise goes beyond them.
+        admits: whether the candidate takes a shape, as an engine's profiles decide; others are left out.
 
     """
     cut = [Shape(shape.batch, min(shape.sequence, spec.max_positions)) for shape in shapes]
     wanted = dict.fromkeys((*cut, Shape(1, min(spec.max_positions, LONGEST))))
     cases: list[tuple[str, str, Feeds, Tolerance | None]] = [
         (str(shape), str(padding), synthetic_inputs(spec, shape, padding), None if texts else tolerance)
-        for shape in wanted
+        for shape in filter(admits, wanted)
         for padding in Padding
     ]
-    cases += [("x".join(map(str, feeds["input_ids"].shape)), TEXTS, feeds, tolerance) for feeds in texts]
+    cases += [(str(_shape(feeds)), TEXTS, feeds, tolerance) for feeds in texts if admits(_shape(feeds))]
     results = []
     for done, (shape, kind, feeds, bound) in enumerate(cases, start=1):
         case = _compare(reference.run(feeds), candidate.run(feeds), feeds, spec, bound)
@@ -172,6 +174,11 @@ def check_parity(
     if report.passed:
         return report
     return report.model_copy(update={"first_difference": locate(cases[results.index(report.worst)][2])})
+
+
+def _shape(feeds: Feeds) -> Shape:
+    batch, tokens = feeds["input_ids"].shape
+    return Shape(batch, tokens)
 
 
 def _compare(

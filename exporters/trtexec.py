@@ -74,7 +74,7 @@ def trtexec_command(
             which are no token ids.
 
     Raises:
-        RunnerError: the shape is outside every profile.
+        ShapeError: the shape is outside every profile.
 
     """
     words = ["trtexec"]

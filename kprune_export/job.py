@@ -17,6 +17,7 @@ from exporters.precision import Precision
 from exporters.runners.available import runs_here
 from exporters.spec import Shape, check_shapes
 from exporters.tensorrt.bindings import load_bindings
+from exporters.tensorrt.profiles import choose_profile
 from exporters.variants import REFERENCE, Runtime, Variant
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.errors import RecipeError
@@ -26,6 +27,7 @@ from kprune_export.evaluation.labels import task_labels
 from kprune_export.recipe import Recipe
 from kprune_export.sharing import own_device
 from kprune_export.texts import choose_texts
+from pruning.calibration.batches import BATCH_SIZE
 from pruning.calibration.examples import Example, examples_sha256
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.checkpoint.source import CONFIG_FILE, file_sha256
@@ -104,6 +106,14 @@ class Job:
     def builds_engines(self) -> bool:
         """Whether the run has TensorRT engines."""
         return Runtime.TENSORRT in self.recipe.runtime
+
+    @cached_property
+    def largest_batch(self) -> int:
+        """How many texts are run at a time: no more than the engines' profiles take, where there are engines."""
+        if not self.builds_engines:
+            return BATCH_SIZE
+        profiles = self.recipe.engine.profiles_for(self.source.max_positions)
+        return min(BATCH_SIZE, max(profile.max.batch for profile in profiles))
 
     @property
     def times_engines(self) -> bool:
@@ -195,7 +205,9 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
             "it came from."
         )
     if exports and Runtime.TENSORRT in recipe.runtime:
-        recipe.engine.profiles_for(source.max_positions)
+        profiles = recipe.engine.profiles_for(source.max_positions)
+        for shape in shapes:
+            choose_profile(profiles, shape)
     calibrates = prunes or (exports and recipe.quantizes)
     texts = choose_texts(recipe, source.task, calibrates=calibrates, measures=measures)
     if prunes:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from exporters.latency import TimingSettings
+from exporters.spec import Shape
 from exporters.variants import GraphRecord
 from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, ONNX_FOLDER, PARITY, PLAN
 from kprune_export.bundle.manifest import Manifest, StageRecord
@@ -57,6 +59,8 @@ class Outcome:
         manifest: its manifest.
         plan: the pruning plan, where the run pruned.
         proofs: what was found of each variant, where the run exported.
+        shapes: the shapes that latency was asked for at.
+        timing: how long each was to be timed.
 
     """
 
@@ -64,6 +68,8 @@ class Outcome:
     manifest: Manifest
     plan: PruningPlan | None
     proofs: tuple[VariantProof, ...]
+    shapes: tuple[Shape, ...] = ()
+    timing: TimingSettings = field(default_factory=TimingSettings)
 
 
 def prune_and_build(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
@@ -211,4 +217,4 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         stages=tuple(record.stage for record in kept),
         files=tuple(sorted((file for record in kept for file in record.files), key=lambda file: file.path)),
     )
-    return Outcome(job.recipe.output, manifest, plan, proofs)
+    return Outcome(job.recipe.output, manifest, plan, proofs, job.shapes, job.recipe.timing)

@@ -8,10 +8,12 @@ from typing import Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from exporters.fidelity import FidelityReport
-from exporters.latency import LatencyReport
+from exporters.latency import LatencyReport, TimingSettings
 from exporters.parity import ParityReport
-from exporters.tensorrt.build import RECORD_SUFFIX
+from exporters.spec import Shape
+from exporters.tensorrt.build import PLAN_SUFFIX, RECORD_SUFFIX
 from exporters.tensorrt.sidecar import EngineRecord
+from exporters.trtexec import TrtexecModel, trtexec_command
 from exporters.variants import GraphRecord, Runtime, Variant
 from kprune_export.bundle.layout import ENGINES, FIDELITY, GRAPHS, LATENCY, ONNX_FOLDER, PARITY
 
@@ -57,6 +59,15 @@ class VariantProof:
     fidelity: FidelityReport | None
     latency: LatencyReport | None
     engine: EngineRecord | None = None
+
+    def trtexec(self, shapes: Sequence[Shape], settings: TimingSettings) -> tuple[str, ...]:
+        """Return the commands, run in the bundle, with which trtexec measures an engine's latency at shapes."""
+        if self.engine is None or self.engine.bindings != "tensorrt":
+            return ()
+        model = TrtexecModel.of_engine(
+            Path(ENGINES) / Path(self.variant.file_name).with_suffix(PLAN_SUFFIX), self.engine
+        )
+        return tuple(trtexec_command(model, shape, settings, cuda_graphs=False) for shape in shapes)
 
 
 def read_proofs(

@@ -1,10 +1,13 @@
 """What a run came to, in few enough figures to print, and the same for machines."""
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict
 
 from exporters.fidelity import FidelityMeasure
-from exporters.latency import ShapeLatency
+from exporters.latency import ShapeLatency, TimingSettings
 from exporters.metrics import TaskMetric
+from exporters.spec import Shape
 from kprune_export.gates import GateResult, Verdict
 from kprune_export.pipeline import Outcome
 from kprune_export.proof import VariantProof
@@ -49,6 +52,7 @@ class VariantSummary(BaseModel):
         further_metrics: more of them.
         latency: against the dense model in fp32.
         twin_latency: against the dense model in the variant's precision.
+        trtexec: for an engine, the commands that measure it with NVIDIA's own tool, to be run in the bundle.
 
     """
 
@@ -67,6 +71,7 @@ class VariantSummary(BaseModel):
     further_metrics: tuple[TaskMetric, ...]
     latency: tuple[ShapeSummary, ...]
     twin_latency: tuple[ShapeSummary, ...]
+    trtexec: tuple[str, ...]
 
 
 class Summary(BaseModel):
@@ -97,11 +102,11 @@ def summarise(outcome: Outcome) -> Summary:
         task=outcome.manifest.task,
         flops_reduction=plan.flops_reduction if plan else None,
         layers=tuple(LayerSummary(heads=len(x.heads), neurons=len(x.neurons)) for x in plan.layers) if plan else (),
-        variants=tuple(_of_variant(proof) for proof in outcome.proofs),
+        variants=tuple(_of_variant(proof, outcome.shapes, outcome.timing) for proof in outcome.proofs),
     )
 
 
-def _of_variant(proof: VariantProof) -> VariantSummary:
+def _of_variant(proof: VariantProof, shapes: Sequence[Shape], timing: TimingSettings) -> VariantSummary:
     parity, fidelity, latency = proof.parity, proof.fidelity, proof.latency
     return VariantSummary(
         variant=str(proof.variant),
@@ -117,6 +122,7 @@ def _of_variant(proof: VariantProof) -> VariantSummary:
         further_metrics=fidelity.further_metrics if fidelity else (),
         latency=tuple(_of_shape(shape) for shape in (latency.shapes if latency else ())),
         twin_latency=tuple(_of_shape(shape) for shape in (latency.twin_shapes if latency else ())),
+        trtexec=proof.trtexec(shapes, timing),
     )
 
 

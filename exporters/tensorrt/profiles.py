@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from exporters.errors import RunnerError, ShapeError
+from exporters.errors import ShapeError
 from exporters.spec import Shape, check_shapes
 
 _EXAMPLE = "min=1x1,opt=8x128,max=32x512"
@@ -74,12 +74,12 @@ def choose_profile(profiles: Sequence[OptimizationProfile], shape: Shape) -> int
     """Return the index of the smallest profile that holds a shape, by the tokens of its maximum; of equals the first.
 
     Raises:
-        RunnerError: none does; the message names them.
+        ShapeError: none does; the message names them.
 
     """
     holding = [index for index, profile in enumerate(profiles) if profile.admits(shape)]
     if not holding:
-        raise RunnerError(
+        raise ShapeError(
             f"The shape {shape} is outside every profile of the engine ({'; '.join(map(str, profiles))}): "
             "run a shape that one of them holds, or build the engine with a profile for it."
         )

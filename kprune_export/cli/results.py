@@ -20,6 +20,8 @@ def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
         console.print(figures_table(summary.variants[0], summary.task))
     elif summary.variants:
         console.print(variants_table(summary))
+    for command in (command for variant in summary.variants for command in variant.trtexec):
+        console.print(f"To time it with NVIDIA's tool: {command}", markup=False, soft_wrap=True)
     if summary.gates:
         console.print(gates_table(summary))
     if summary.verdict_in_words:

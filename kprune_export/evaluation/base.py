@@ -36,16 +36,17 @@ class Evaluation(ABC):
         self.examples = examples
         self.labels = labels
 
-    def batches(self, seed: int) -> tuple[Batch, ...]:
+    def batches(self, seed: int, largest: int = BATCH_SIZE) -> tuple[Batch, ...]:
         """Return the examples as batches, smaller ones where each token has a vocabulary of values.
 
         Args:
             seed: decides which tokens are masked, for a masked language model.
+            largest: the most texts in a batch.
 
         """
         checkpoint = self.checkpoint
         values = sum((x.width or 1) * (checkpoint.max_tokens if x.per_token else 1) for x in checkpoint.task.outputs)
-        return checkpoint.batches(self.examples, seed, min(BATCH_SIZE, max(1, BATCH_VALUES // values)))
+        return checkpoint.batches(self.examples, seed, min(largest, max(1, BATCH_VALUES // values)))
 
     @classmethod
     @abstractmethod

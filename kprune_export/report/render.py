@@ -32,6 +32,12 @@ class ReportContent:
     gates: tuple[GateResult, ...]
 
     @property
+    def trtexec(self) -> tuple[str, ...]:
+        """The commands that time the engines with trtexec."""
+        shapes, timing = self.recipe.parsed_shapes, self.recipe.timing
+        return tuple(command for proof in self.proofs for command in proof.trtexec(shapes, timing))
+
+    @property
     def first(self) -> VariantProof:
         """The variant that the page opens with: the first that was timed, or the first."""
         return next((proof for proof in self.proofs if proof.latency is not None), self.proofs[0])

@@ -90,7 +90,7 @@ def _twins(variant: Variant, runtime: Runtime = REFERENCE.runtime) -> tuple[Vari
 
 
 def _evaluate(evaluation: Evaluation, job: Job, dense: Runner, pruned: Runner, progress: ShareDone) -> None:
-    batches = evaluation.batches(job.recipe.seed)
+    batches = evaluation.batches(job.recipe.seed, job.largest_batch)
     for done, batch in enumerate(batches, start=1):
         feeds = {spec.name: batch.inputs[spec.name].numpy() for spec in dense.inputs}
         evaluation.add(batch, dense.run(feeds), pruned.run(feeds))
@@ -102,7 +102,7 @@ def _report(evaluation: Evaluation, job: Job, runtime: str) -> FidelityReport:
     first, *further = evaluation.metrics() or (None,)
     return FidelityReport(
         task=job.source.task.kind.value,
-        texts=sum(len(batch.rows) for batch in evaluation.batches(job.recipe.seed)),
+        texts=sum(len(batch.rows) for batch in evaluation.batches(job.recipe.seed, job.largest_batch)),
         texts_sha256=job.held_out_record.sha256,
         runtime=runtime,
         measures=measures,

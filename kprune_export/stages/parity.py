@@ -10,15 +10,19 @@ from exporters.parity import (
     BFLOAT16_TOLERANCE,
     FLOAT16_TOLERANCE,
     FLOAT32_TOLERANCE,
+    PARITY_SHAPES,
     ParityReport,
     Tolerance,
     check_parity,
     int8_tolerance,
 )
 from exporters.precision import Precision
+from exporters.runners.available import runs_here
 from exporters.runners.base import Feeds
 from exporters.runners.torch_runner import TorchRunner
-from exporters.variants import GraphRecord, Variant
+from exporters.spec import Shape
+from exporters.tensorrt.profiles import OptimizationProfile
+from exporters.variants import GraphRecord, Runtime, Variant
 from kprune_export.bundle.layout import ENGINES, GRAPHS, ONNX_FOLDER, PARITY
 from kprune_export.job import Job
 from kprune_export.proof import Reports
@@ -101,6 +105,8 @@ def parity_of(
     reports: dict[str, ParityReport] = {}
     for variant in variants:
         fp32 = variant.precision is Precision.FP32
+        runs_engine = variant.runtime is Runtime.TENSORRT and runs_here(variant.runtime)
+        profiles = job.recipe.engine.profiles_for(spec.max_positions) if runs_engine else ()
         with open_variant(variant, graphs, engines, job.threads) as candidate:
             reports[str(variant)] = check_parity(
                 TorchRunner(module, spec),
@@ -110,12 +116,18 @@ def parity_of(
                 locate=_locator(module, graphs / variant.file_name, job.threads) if fp32 else lambda _: None,
                 progress=part_of(progress, len(reports), len(variants)),
                 texts=feeds if variant.precision is Precision.INT8 else (),
+                shapes=(*PARITY_SHAPES, *(x for profile in profiles for x in (profile.min, profile.opt, profile.max))),
+                admits=_admitted_by(profiles),
             )
     return reports
 
 
 def _locator(module: ServingModule, path: Path, threads: int) -> Callable[[Feeds], str | None]:
     return lambda feeds: first_difference(module, path, feeds, threads)
+
+
+def _admitted_by(profiles: Sequence[OptimizationProfile]) -> Callable[[Shape], bool]:
+    return lambda shape: not profiles or any(profile.admits(shape) for profile in profiles)
 
 
 def tolerance_of(variant: Variant, graph: GraphRecord) -> Tolerance:

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporters.errors import RunnerError
+from exporters.errors import ShapeError
 from exporters.latency import TimingSettings
 from exporters.spec import Shape
 from exporters.tensorrt import OptimizationProfile
@@ -42,7 +42,7 @@ def test_an_onnx_file_with_tensorrt_10() -> None:
 
 
 def test_a_shape_outside_the_profiles() -> None:
-    with pytest.raises(RunnerError, match="The shape 64x128 is outside every profile"):
+    with pytest.raises(ShapeError, match="The shape 64x128 is outside every profile"):
         trtexec_command(ENGINE, Shape(64, 128), SETTINGS, cuda_graphs=True)
 
 

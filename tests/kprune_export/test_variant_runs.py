@@ -1,6 +1,8 @@
 """The product with several variants: what is in the bundle, what is proven of each, and what is refused."""
 
+import html
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from exporters.errors import MissingRuntimeError, VariantError
+from exporters.errors import MissingRuntimeError, ShapeError, VariantError
 from exporters.parity import ParityReport
 from exporters.variants import GraphRecord
 from kprune_export.bundle.layout import GRAPHS, ONNX_FOLDER, PARITY
@@ -17,6 +19,7 @@ from kprune_export.errors import BundleError, RecipeError
 from kprune_export.pipeline import Outcome, export, prune_and_build, validate
 from kprune_export.proof import Reports
 from kprune_export.recipe import Recipe
+from kprune_export.summary import summarise
 
 MakeRecipe = Callable[..., Recipe]
 NAMES = ["onnxruntime-fp32", "onnxruntime-int8", "tensorrt-fp32", "tensorrt-int8"]
@@ -87,6 +90,25 @@ def test_int8_is_compared_with_its_own_twin_too(variants: Outcome) -> None:
     assert int8.latency.subject.pruned_bytes == int8.graph.file.size_bytes < int8.latency.subject.dense_bytes
 
 
+def test_how_trtexec_measures_the_engines(variants: Outcome) -> None:
+    commands = [x.trtexec for x in summarise(variants).variants]
+    assert commands[:2] == [(), ()]
+    for name, found in zip(NAMES[2:], commands[2:], strict=True):
+        assert [shlex.split(command)[1] for command in found] == [f"--loadEngine=engines/model-{name}.plan"] * 2
+        assert "--shapes=input_ids:1x8,attention_mask:1x8,token_type_ids:1x8" in found[0]
+    assert html.escape(commands[2][0], quote=False) in html.unescape((variants.output / "report.html").read_text())
+
+
+def test_a_shape_outside_every_profile_is_found_before_anything_is_done(
+    tensorrt: None, classifier: Path, texts_file: Path, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = make_recipe(classifier, tmp_path / "out", texts_file)
+    asked = {"runtime": "tensorrt", "profile": "min=1x1,opt=1x8,max=1x16"}
+    with pytest.raises(ShapeError, match=r"The shape 2x16 is outside every profile of the engine \(min=1x1,opt=1x8"):
+        prune_and_build(Recipe.build(None, recipe.model_dump() | asked))
+    assert not recipe.output.exists()
+
+
 def test_gates_judge_the_worst_variant(variants: Outcome, tmp_path: Path) -> None:
     settings = {**variants.manifest.recipe, "output": tmp_path / "out", "max_size_mib": 1e-6}
     gates = validate(variants.output, Recipe.build(None, settings)).manifest.gates
@@ -100,7 +122,9 @@ def test_a_variant_can_be_validated_alone(variants: Outcome, tmp_path: Path) -> 
     assert [str(proof.variant) for proof in found.proofs] == ["onnxruntime-int8"]
     fidelity = variants.proofs[1].fidelity
     assert fidelity is not None
-    assert found.proofs[0].fidelity == fidelity
+    again = found.proofs[0].fidelity
+    assert again is not None
+    assert again.headline.value == pytest.approx(fidelity.headline.value, abs=0.05)  # other batches, other ranges
     with pytest.raises(BundleError, match="has no onnxruntime-fp16: its variants are onnxruntime-fp32"):
         validate(variants.output, Recipe.build(None, settings | {"precision": "fp16"}))
 

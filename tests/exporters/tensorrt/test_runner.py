@@ -10,7 +10,7 @@ from tensorrt_harness import with_bindings
 from tensorrt_uses import CHECK, uses_of_bindings
 from torch import nn
 
-from exporters.errors import EngineError, MissingRuntimeError, RunnerError
+from exporters.errors import EngineError, MissingRuntimeError, ShapeError
 from exporters.inputs import synthetic_inputs
 from exporters.parity import FLOAT32_TOLERANCE, Tolerance, check_parity
 from exporters.precision import Precision
@@ -48,7 +48,7 @@ def test_the_smallest_profile_that_holds_a_shape(shape: str, index: int) -> None
 @pytest.mark.parametrize("shape", ["33x1", "1x513"])
 def test_a_shape_outside_every_profile(shape: str) -> None:
     with pytest.raises(
-        RunnerError, match=rf"The shape {shape} is outside every .* \(min=1x1,opt=8x128,max=32x512; min"
+        ShapeError, match=rf"The shape {shape} is outside every .* \(min=1x1,opt=8x128,max=32x512; min"
     ):
         choose_profile(PROFILES, Shape.parse(shape))
 
@@ -148,7 +148,7 @@ def test_an_engine_on_a_gpu(
     with TensorRTRunner(made.plan, cuda_graphs) as runner:
         for _ in range(2):  # the second time from recorded graphs, where there are graphs
             check_parity(TorchRunner(encoder, spec), runner, spec, tolerance=tolerance).raise_if_failed()
-        with pytest.raises(RunnerError, match="The shape 9x64 is outside every profile"):
+        with pytest.raises(ShapeError, match="The shape 9x64 is outside every profile"):
             runner.run(synthetic_inputs(spec, Shape(9, 64)))
 
 
