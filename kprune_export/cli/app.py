@@ -15,6 +15,7 @@ import typer
 
 from kprune_export.cli.compare import compare
 from kprune_export.cli.demo import demo
+from kprune_export.cli.diff import diff
 from kprune_export.cli.doctor import doctor
 from kprune_export.cli.export import export
 from kprune_export.cli.flags import Command, Group
@@ -79,6 +80,7 @@ for _name, _command in (
     ("validate", validate),
     ("verify", verify),
     ("inspect", inspect),
+    ("diff", diff),
     ("compare", compare),
     ("doctor", doctor),
     ("demo", demo),

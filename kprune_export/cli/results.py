@@ -1,10 +1,14 @@
 """Printing results: tables for people, one JSON object for machines."""
 
+from collections.abc import Mapping
+
+from rich.markup import escape
 from rich.table import Table
 
 from kprune_export.cli.console import output_console
 from kprune_export.errors import ExitCode
 from kprune_export.summary import Summary, VariantSummary
+from kprune_export.tables import Section
 
 
 def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
@@ -112,4 +116,14 @@ def gates_table(summary: Summary) -> Table:
     for gate in summary.gates:
         held = "[green]yes[/]" if gate.held else "[red]no[/]"
         table.add_row(gate.name, f"{gate.comparison} {gate.limit:g}", f"{gate.value:.4f}", held, gate.detail)
+    return table
+
+
+def section_table(section: Section, colours: Mapping[str, str]) -> Table:
+    """Return any table of text; cells that are keys of ``colours`` are shown in that colour."""
+    table = Table(title=escape(section.title), title_justify="left")
+    for heading in section.headings:
+        table.add_column(heading, overflow="fold")
+    for row in section.rows:
+        table.add_row(*(f"[{colours[x]}]{escape(x)}[/]" if x in colours else escape(x) for x in row))
     return table
