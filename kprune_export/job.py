@@ -89,7 +89,14 @@ class Job:
     @cached_property
     def recorded_recipe(self) -> dict[str, Any]:
         """The settings that decide this run's result."""
-        return self.recipe.for_record(prunes=self.prunes, exports=self.exports, measures=self.measures)
+        settings = self.recipe.for_record(prunes=self.prunes, exports=self.exports, measures=self.measures)
+        return settings | {"model": self.model}
+
+    @cached_property
+    def model(self) -> str:
+        """The source as it is found from anywhere on this machine: a folder's whole path, or a hub id."""
+        folder = Path(self.recipe.model).expanduser()
+        return str(folder.resolve()) if folder.is_dir() else self.recipe.model
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
@@ -126,7 +133,7 @@ class Job:
         folder = self.source.folder
         tokenizer = folder.path / "tokenizer.json"
         return SourceRecord(
-            model=self.recipe.model,
+            model=self.model,
             weights_sha256=folder.weights_sha256(),
             config_sha256=file_sha256(folder.path / CONFIG_FILE),
             pooling=self.source.pooled_by,

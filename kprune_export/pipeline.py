@@ -119,6 +119,8 @@ def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> 
         raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")
     if not (bundle / CHECKPOINT).is_dir() or not (bundle / ONNX_FOLDER / GRAPHS).is_file():
         raise BundleError(f"{bundle} was made by {manifest.command}: only bundles of prune-and-build can be validated.")
+    if Path(recipe.model).is_absolute() and not Path(recipe.model).exists():
+        raise BundleError(f"{recipe.model}, the dense model of {bundle}, is not on this machine: name it with --dense.")
     job = _checked_job(recipe, prunes=False, exports=True, measures=True)
     there = Reports[GraphRecord].read(bundle / ONNX_FOLDER / GRAPHS).variants
     if missing := [str(variant) for variant in job.variants if str(variant) not in there]:

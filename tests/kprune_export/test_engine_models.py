@@ -8,19 +8,21 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_models import TINY_FAMILIES, plan_by_hand
+from tiny_models import plan_by_hand
 
-from exporters.onnx_export import onnx_from_torch
+from exporters.onnx_export import exported_graph, onnx_from_torch
 from exporters.parity import check_parity
 from exporters.precision import Precision
-from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import Shape
 from exporters.tensorrt import EngineArtefact, EngineSettings, OptimizationProfile, engine_from_onnx
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.network import load_graph, parse_network
+from exporters.variants import REFERENCE, Runtime, Variant, write_variant
 from kprune_export.stages.export import model_spec
+from kprune_export.stages.parity import tolerance_of
+from kprune_export.stages.runners import open_variant
 from pruning import ServingModule, load_checkpoint, save_pruned
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.plan import LayerPlan
@@ -35,12 +37,6 @@ TASKS: dict[str, dict[str, Any]] = {
     "answers": {"head": "ForQuestionAnswering"},
     "masked": {"head": "ForMaskedLM"},
 }
-HOLES = (
-    LayerPlan(heads=(1, 3), neurons=(0, 5, 7)),
-    LayerPlan(heads=(), neurons=tuple(range(9))),
-    LayerPlan(heads=(0,), neurons=()),
-)
-"""Widths that no dense model has: an emptied attention, an emptied FFN, a single head."""
 TWO = (
     OptimizationProfile(Shape(1, 1), Shape(1, 16), Shape(1, 64)),
     OptimizationProfile(Shape(1, 1), Shape(8, 16), Shape(32, 64)),
@@ -63,20 +59,6 @@ def build(checkpoint: EncoderCheckpoint, folder: Path, precision: Precision = Pr
     module = ServingModule(checkpoint).eval().to(types.get(precision, torch.float32))
     graph = onnx_from_torch(module, spec, folder / "model.onnx")
     return engine_from_onnx(graph.path, spec, precision, folder, settings=EngineSettings(profiles=TWO))
-
-
-@pytest.mark.parametrize(
-    ("family", "precision"), [*((family, Precision.FP32) for family in TINY_FAMILIES), ("bert", Precision.FP16)]
-)
-def test_every_family_with_holes(
-    family: str, precision: Precision, make_checkpoint: MakeCheckpoint, tmp_path: Path
-) -> None:
-    checkpoint = cut(make_checkpoint(family=family, num_hidden_layers=3), HOLES, tmp_path)
-    record = build(checkpoint, tmp_path, precision).record
-    assert checkpoint.plan is not None
-    assert record.pruning_plan_sha256 == checkpoint.plan.sha256
-    assert record.proof.matmuls.keys() == {precision}
-    assert len(record.decomposable_attention) == 2
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -123,13 +105,22 @@ LAYER = st.builds(
 def test_any_plan_exports_passes_parity_and_builds(
     layers: tuple[LayerPlan, ...], classifier: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """In the form that the CPU is fast with, and in fp16 for TensorRT."""
     folder = tmp_path_factory.mktemp("plan")
     checkpoint = cut(classifier, layers, folder)
-    record = build(checkpoint, folder).record
-    assert len(record.decomposable_attention) == sum(bool(layer.heads) for layer in layers)
-    spec = model_spec(checkpoint, {})
-    with OnnxRuntimeRunner(folder / "model.onnx", threads=1) as runner:
-        check_parity(TorchRunner(ServingModule(checkpoint).eval(), spec), runner, spec).raise_if_failed()
+    spec, module = model_spec(checkpoint, {}), ServingModule(checkpoint).eval()
+    graph = exported_graph(module, spec)
+    for variant in (REFERENCE, Variant(Runtime.TENSORRT, Precision.FP16)):
+        record = write_variant(graph, spec, variant, folder)
+        assert len(record.attention) == sum(bool(layer.heads) for layer in layers)
+        with open_variant(variant, folder, None, 2) as runner:
+            tolerance = tolerance_of(variant, record)
+            check_parity(TorchRunner(module, spec), runner, spec, tolerance=tolerance).raise_if_failed()
+    path = folder / record.file.name
+    built = engine_from_onnx(path, spec, Precision.FP16, folder, settings=EngineSettings(profiles=TWO)).record
+    assert built.proof.matmuls.keys() == {Precision.FP16}
+    assert checkpoint.plan is not None
+    assert built.pruning_plan_sha256 == checkpoint.plan.sha256
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.BF16])

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,21 @@ def test_validate_refuses_what_has_changed(built: Outcome, tmp_path: Path) -> No
     (bundle / "plan.json").write_text("{}")
     with pytest.raises(VerificationError, match="has changed since it was made: ! changed plan.json"):
         validate(bundle, Recipe.build(None, {**built.manifest.recipe, "output": tmp_path / "x"}))
+
+
+def test_a_bundle_of_a_relative_path_is_validated_from_anywhere(
+    classifier: Path, texts_file: Path, make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(classifier, tmp_path / "there" / "model")
+    monkeypatch.chdir(tmp_path / "there")
+    made = prune_and_build(make_recipe(Path("model"), tmp_path / "out", texts_file))
+    assert made.manifest.source.model == made.manifest.recipe["model"] == str(tmp_path / "there" / "model")
+    monkeypatch.chdir(tmp_path)
+    again = Recipe.build(None, made.manifest.recipe | {"output": tmp_path / "again", "shapes": "1x4"})
+    assert validate(made.output, again).proofs[0].fidelity == made.proofs[0].fidelity
+    shutil.rmtree(tmp_path / "there")
+    with pytest.raises(BundleError, match=r"there/model, the dense model of .*, is not on this machine: .* --dense"):
+        validate(made.output, again)
 
 
 def test_failed_parity_stops_the_run_and_keeps_the_report(

@@ -26,7 +26,9 @@ from pruning.plan import LayerPlan
 
 PAIRS = [(runtime, precision) for runtime in Runtime for precision in Precision]
 IMPOSSIBLE = {(Runtime.ONNXRUNTIME, Precision.BF16), (Runtime.ONNXRUNTIME_CUDA, Precision.INT8)}
-VARIANTS = [Variant(*pair) for pair in PAIRS if pair not in IMPOSSIBLE]
+ALIKE = {(Runtime.ONNXRUNTIME_CUDA, Precision.FP32), (Runtime.ONNXRUNTIME_CUDA, Precision.FP16)}
+"""Their graphs are those of other variants: as exported, and the CPU's fp16."""
+VARIANTS = [Variant(*pair) for pair in PAIRS if pair not in IMPOSSIBLE | ALIKE]
 LAYERS = (
     LayerPlan(heads=(1, 3), neurons=(0, 5, 7)),
     LayerPlan(heads=(), neurons=tuple(range(9))),
@@ -99,6 +101,8 @@ def test_tensorrt_builds_it(made: Made, precision: Precision, tmp_path: Path) ->
     settings = EngineSettings(profiles=PROFILES)
     built = engine_from_onnx(path, made.spec, precision, tmp_path, settings=settings).record
     assert built.precision is precision
+    assert set(built.proof.matmuls) <= {precision, "fp32" if precision is Precision.INT8 else precision}
+    assert built.pruning_plan_sha256 == made.spec.metadata["kprune.plan_sha256"]
     assert [output.dtype for output in built.outputs] == ["float32"]
 
 

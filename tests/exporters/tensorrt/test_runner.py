@@ -47,9 +47,7 @@ def test_the_smallest_profile_that_holds_a_shape(shape: str, index: int) -> None
 
 @pytest.mark.parametrize("shape", ["33x1", "1x513"])
 def test_a_shape_outside_every_profile(shape: str) -> None:
-    with pytest.raises(
-        ShapeError, match=rf"The shape {shape} is outside every .* \(min=1x1,opt=8x128,max=32x512; min"
-    ):
+    with pytest.raises(ShapeError, match=rf"The shape {shape} is outside every .* \(min=1x1,opt=8x128,max=32x512; min"):
         choose_profile(PROFILES, Shape.parse(shape))
 
 
