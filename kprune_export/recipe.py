@@ -1,6 +1,5 @@
 """The recipe: everything that a run is asked to do, from flags, a YAML file, or both."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,9 +15,12 @@ from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.settings import EngineSettings, HardwareCompatibility
 from exporters.variants import Runtime, Variant
 from kprune_export.errors import RecipeError
+from kprune_export.settings_file import read_settings
 from pruning.calibration.examples import Columns
 from pruning.methods.settings import DEFAULT_METHOD, PruningSettings
 
+GATE_NAMES = ("min_speedup", "min_agreement", "min_metric", "max_size_mib")
+"""The settings that are gates."""
 Pooling = Literal["mean", "cls", "pooler", "none"]
 _RESULT_NEUTRAL = {"output", "threads"}
 _PRUNING = {
@@ -59,10 +61,7 @@ _MEASURING = {
     "label_column",
     "shapes",
     "timing_seconds",
-    "min_speedup",
-    "min_agreement",
-    "min_metric",
-    "max_size_mib",
+    *GATE_NAMES,
 }
 _HOLDING_OUT = {"held_out", "evaluation"}
 """What is held out decides what can be calibrated on, whether or not it is measured on."""
@@ -146,11 +145,7 @@ class Recipe(BaseModel):
             RecipeError: the file is not YAML or has unknown keys, or a value is not valid.
 
         """
-        values = _read_recipe(file) if file else {}
-        if unknown := sorted(set(values) - set(cls.model_fields)):
-            found = ", ".join(_with_suggestion(key, tuple(cls.model_fields)) for key in unknown)
-            word = "the unknown key" if len(unknown) == 1 else "unknown keys,"
-            raise RecipeError(f"The recipe {file} has {word} {found}: known are {', '.join(cls.model_fields)}.")
+        values = read_settings(file, "recipe", tuple(cls.model_fields)) if file else {}
         try:
             return cls.model_validate({**values, **overrides})
         except ValidationError as error:
@@ -253,23 +248,11 @@ class Recipe(BaseModel):
         return text.strip()
 
 
-def _with_suggestion(key: str, known: tuple[str, ...]) -> str:
-    """Return an unknown key, quoted, with the known one that it is most like."""
-    typed = key.replace("-", "_")
-    longer = [name for name in known if name.startswith(typed)]  # cut short is likelier than misspelt
-    likely = longer or difflib.get_close_matches(typed, known, n=1, cutoff=0.5)
-    return repr(key) + (f" (did you mean {likely[0]!r}?)" if likely else "")
+def read_gates(file: Path | None) -> dict[str, Any]:
+    """Read a file of gates, if there is one: a YAML mapping with `GATE_NAMES` as keys, checked as a recipe's are.
 
+    Raises:
+        RecipeError: it cannot be read, is not a YAML mapping, or has unknown keys.
 
-def _read_recipe(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"The recipe {file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The recipe {file} is not YAML: {' '.join(str(error).split())}.") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise RecipeError(f"The recipe {file} is not a mapping of settings to values.")
-    return values
+    """
+    return read_settings(file, "gates file", GATE_NAMES) if file else {}

@@ -314,9 +314,23 @@ MinMetric = Annotated[
 ]
 MaxSizeMib = Annotated[float | None, typer.Option(help="Largest size of the ONNX file in MiB.", rich_help_panel=GATES)]
 
+GatesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--gates",
+        help="A YAML file with any of these gates, written with _ for -. It overrides a recipe, and flags override it.",
+        rich_help_panel=GATES,
+    ),
+]
+Junit = Annotated[
+    Path | None,
+    typer.Option("--junit", help="Write gates and parity as JUnit XML to this file.", rich_help_panel=GATES),
+]
+
+NO_SETTINGS = frozenset(("recipe", "gates", "junit", "json_output"))
+"""Arguments that say where settings are read from and results are printed to."""
+
 
 def given(values: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that were typed: all of a command's arguments that are not nothing."""
-    return {
-        name: value for name, value in values.items() if value is not None and name not in ("recipe", "json_output")
-    }
+    return {name: value for name, value in values.items() if value is not None and name not in NO_SETTINGS}

@@ -51,6 +51,8 @@ def prune_and_build(
     min_agreement: options.MinAgreement = None,
     min_metric: options.MinMetric = None,
     max_size_mib: options.MaxSizeMib = None,
+    gates: options.GatesFile = None,
+    junit: options.Junit = None,
 ) -> int:
     """Prune an encoder, export it to ONNX and TensorRT, prove it, and judge it.
 
@@ -62,5 +64,7 @@ def prune_and_build(
     """
     overrides = given(dict(locals()))
     from kprune_export import pipeline
+    from kprune_export.recipe import read_gates
 
-    return run_recipe(pipeline.prune_and_build, recipe, overrides, as_json=json_output)
+    settings = {**read_gates(gates), **overrides}
+    return run_recipe(pipeline.prune_and_build, recipe, settings, as_json=json_output, junit=junit)

@@ -12,7 +12,13 @@ Run = Callable[["Recipe", "Reporter | None"], "Outcome"]
 
 
 def run_recipe(
-    run: Run, file: Path | None, settings: Mapping[str, Any], *, as_json: bool, keeps_output: bool = True
+    run: Run,
+    file: Path | None,
+    settings: Mapping[str, Any],
+    *,
+    as_json: bool,
+    keeps_output: bool = True,
+    junit: Path | None = None,
 ) -> int:
     """Run a recipe in this process, print what it came to, and return the exit code.
 
@@ -22,9 +28,13 @@ def run_recipe(
         settings: the settings that go over it.
         as_json: whether to print for machines.
         keeps_output: whether the output folder outlives the command, and is worth naming.
+        junit: a file for gates and parity as JUnit XML.
+
+    Where the environment variable GITHUB_STEP_SUMMARY names a file, what the run came to is appended to it.
 
     """
     from exporters.runners.onnxruntime_runner import share_thread_pool
+    from kprune_export.ci.publish import CiReports
     from kprune_export.cli.console import ConsoleReporter
     from kprune_export.cli.results import print_summary
     from kprune_export.job import thread_count
@@ -37,8 +47,11 @@ def run_recipe(
             follow()
             return 0
         recipe = Recipe.build(file, settings)
+        reports = CiReports.open(junit, recipe.output)
         share_thread_pool(thread_count(recipe))  # the process is the command line's own
-        summary = summarise(run(recipe, ConsoleReporter()))
+        with reports.of_errors():
+            summary = summarise(run(recipe, ConsoleReporter()))
+        reports.publish(summary)
     if not keeps_output:
         summary = summary.model_copy(update={"output": None})
     return print_summary(summary, as_json=as_json)

@@ -38,6 +38,8 @@ def validate(
     min_agreement: options.MinAgreement = None,
     min_metric: options.MinMetric = None,
     max_size_mib: options.MaxSizeMib = None,
+    gates: options.GatesFile = None,
+    junit: options.Junit = None,
 ) -> int:
     """Prove a bundle again on this machine: parity, fidelity, latency and gates.
 
@@ -51,11 +53,12 @@ def validate(
 
     from kprune_export import pipeline
     from kprune_export.bundle.manifest import Manifest
+    from kprune_export.recipe import read_gates
 
     values.pop("bundle")
     values |= {"model": values.pop("dense")} if dense else {}
-    settings = {**Manifest.read(bundle).recipe, **values}
+    settings = {**Manifest.read(bundle).recipe, **read_gates(gates), **values}
     run = partial(pipeline.validate, bundle)
     with tempfile.TemporaryDirectory(prefix="kprune-export-") as temporary:
         settings["output"] = output or Path(temporary) / "validation"
-        return run_recipe(run, None, settings, as_json=json_output, keeps_output=output is not None)
+        return run_recipe(run, None, settings, as_json=json_output, keeps_output=output is not None, junit=junit)

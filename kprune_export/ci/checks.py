@@ -1,0 +1,55 @@
+"""What was checked in a run, one thing each: every gate, and the parity of every variant."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from exporters.errors import ParityError
+from kprune_export.errors import message_of
+from kprune_export.gates import GateResult
+from kprune_export.summary import Summary, VariantSummary
+
+
+class Check(BaseModel):
+    """One check.
+
+    Attributes:
+        suite: what kind of check; ``run`` where a run ended before anything could be checked.
+        name: what was checked.
+        outcome: an error is a run that ended, a failure a check that did not hold.
+        detail: what was found, in words.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: Literal["parity", "gates", "run"]
+    name: str
+    outcome: Literal["passed", "failed", "error", "skipped"]
+    detail: str
+
+
+def checks_of(summary: Summary) -> tuple[Check, ...]:
+    """Return the checks of a finished run."""
+    return (*map(_of_parity, summary.variants), *map(_of_gate, summary.gates))
+
+
+def check_of_error(error: Exception) -> Check:
+    """Return the check that a run ended at: parity, or the run itself."""
+    if isinstance(error, ParityError):
+        return Check(suite="parity", name="parity with torch", outcome="failed", detail=message_of(error))
+    return Check(suite="run", name="run", outcome="error", detail=message_of(error))
+
+
+def _of_parity(variant: VariantSummary) -> Check:
+    if variant.parity_passed is None:
+        return Check(suite="parity", name=variant.variant, outcome="skipped", detail="It was not compared with torch.")
+    error = variant.worst_parity_error
+    detail = "no values were compared" if error is None else f"largest difference from torch {error:.1e}"
+    outcome: Literal["passed", "failed"] = "passed" if variant.parity_passed else "failed"
+    return Check(suite="parity", name=variant.variant, outcome=outcome, detail=detail)
+
+
+def _of_gate(gate: GateResult) -> Check:
+    detail = f"measured {gate.value:.4f}, asked {gate.comparison} {gate.limit:g} ({gate.detail})"
+    return Check(suite="gates", name=gate.name, outcome="passed" if gate.held else "failed", detail=detail)
