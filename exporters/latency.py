@@ -8,7 +8,7 @@ from and to is the timer's: by default from inputs in host memory to outputs in 
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,10 @@ from exporters.timers import GpuClock, GpuRecord, HostClock, Timer
 
 BOOTSTRAP_RESAMPLES = 2000
 CONFIDENCE = 0.95
+NOISE_MARGIN = 0.01
+"""How far from one a model may be from itself beyond the interval: less is no difference to anyone."""
+NOISE_SHARE = 0.5
+"""The check of the machine takes this share of the time that a pair of models takes."""
 ENQUEUE_BOUND = 0.8
 """The share of the compute time from which the enqueue time is said to bound a GPU, by the medians, as in trtexec."""
 
@@ -72,6 +76,30 @@ class LatencyStats(BaseModel):
     """Whether the GPU was likely waiting for the host, so that the times say little of the GPU: see `ENQUEUE_BOUND`."""
 
 
+class NoiseCheck(BaseModel):
+    """The dense model timed against itself, opened twice, as the pruned one is timed against it.
+
+    Whatever ratio this gives beside one is the machine's doing.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    ratio: float
+    low: float
+    high: float
+    """The ends of the 95 % bootstrap interval."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether one lies in the interval, give or take `NOISE_MARGIN`, so that ratios can be trusted."""
+        return self.low - NOISE_MARGIN <= 1 <= self.high + NOISE_MARGIN
+
+    @property
+    def factor(self) -> float:
+        """How many times too large or too small a ratio may be, at least 1."""
+        return max(self.high, 1 / self.low, 1.0)
+
+
 class ShapeLatency(BaseModel):
     """Dense and pruned at one shape."""
 
@@ -85,6 +113,8 @@ class ShapeLatency(BaseModel):
     speedup_low: float
     speedup_high: float
     """The ends of the 95 % bootstrap interval."""
+    noise: NoiseCheck | None = None
+    """The check of the machine, where one was made."""
     clocks: tuple[GpuClock, ...] = ()
     """The GPU's clock before the first block and after the last, where a GPU was timed."""
 
@@ -132,6 +162,7 @@ def measure_latency(
     settings: TimingSettings | None = None,
     progress: Callable[[float], None] = lambda _: None,
     timer: Timer | None = None,
+    again: Runner | None = None,
 ) -> LatencyReport:
     """Time two runners against each other at every shape.
 
@@ -145,6 +176,7 @@ def measure_latency(
         settings: how long to measure.
         progress: told how far the measurement is.
         timer: how calls are timed; by the host's clock unless given.
+        again: the dense model opened a second time, to check the machine with.
 
     """
     settings = settings or TimingSettings()
@@ -156,7 +188,7 @@ def measure_latency(
         def report(share: float, number: int = number) -> None:
             progress((number + share) / len(shapes))
 
-        results.append(_measure_shape((dense, pruned), feeds, shape, settings, report, timer))
+        results.append(_measure_shape((dense, pruned), again, feeds, shape, settings, report, timer))
     return LatencyReport(
         runtime=pruned.name,
         method=(
@@ -169,20 +201,66 @@ def measure_latency(
     )
 
 
+@dataclass(frozen=True)
+class _Alternated:
+    """Two runners timed in turn: every call's seconds and enqueue seconds of each, and the ratio of each block pair."""
+
+    seconds: tuple[list[float], list[float]]
+    enqueue_s: tuple[list[float], list[float]]
+    ratios: NDArray[np.float64]
+
+
 def _measure_shape(
     runners: tuple[Runner, Runner],
+    again: Runner | None,
     feeds: Feeds,
     shape: Shape,
     settings: TimingSettings,
     progress: Callable[[float], None],
     timer: Timer,
 ) -> ShapeLatency:
+    pair_share = 1 if again is None else 1 / (1 + NOISE_SHARE)
     for runner in runners:
         timer.prepare(runner, feeds)
-    calls = [_calls_a_block(runner, feeds, settings, timer) for runner in runners]
     clocks = [timer.clock()]
-    samples: tuple[list[float], list[float]] = ([], [])
-    enqueues: tuple[list[float], list[float]] = ([], [])
+    found = _alternate(runners, feeds, settings, lambda share: progress(share * pair_share), timer)
+    clocks.append(timer.clock())
+    noise = None
+    if again is not None:
+        timer.prepare(again, feeds)
+        shorter = replace(settings, seconds=settings.seconds * NOISE_SHARE)
+        rest = _alternate(
+            (runners[0], again),
+            feeds,
+            shorter,
+            lambda share: progress(pair_share + share * (1 - pair_share)),
+            timer,
+        )
+        low, high = speedup_interval(rest.ratios)
+        noise = NoiseCheck(ratio=float(np.median(rest.ratios)), low=low, high=high)
+    low, high = speedup_interval(found.ratios)
+    return ShapeLatency(
+        shape=str(shape),
+        dense=latency_stats(found.seconds[0], shape.batch, found.enqueue_s[0]),
+        pruned=latency_stats(found.seconds[1], shape.batch, found.enqueue_s[1]),
+        speedup=float(np.median(found.ratios)),
+        speedup_low=low,
+        speedup_high=high,
+        noise=noise,
+        clocks=tuple(clock for clock in clocks if clock is not None),
+    )
+
+
+def _alternate(
+    runners: tuple[Runner, Runner],
+    feeds: Feeds,
+    settings: TimingSettings,
+    progress: Callable[[float], None],
+    timer: Timer,
+) -> _Alternated:
+    """Time two runners in turn, in blocks, until both were timed for long enough and in enough blocks."""
+    calls = [_calls_a_block(runner, feeds, settings, timer) for runner in runners]
+    found = _Alternated(([], []), ([], []), np.empty(0))
     ratios: list[float] = []
     spent = [0.0, 0.0]
     while min(spent) < settings.seconds or len(ratios) < settings.min_blocks:
@@ -190,23 +268,13 @@ def _measure_shape(
         first = len(ratios) % 2  # who goes first alternates too
         for side in (first, 1 - first):
             timed = timer.block(runners[side], feeds, calls[side])
-            samples[side].extend(timed.seconds)
-            enqueues[side].extend(timed.enqueue_s)
+            found.seconds[side].extend(timed.seconds)
+            found.enqueue_s[side].extend(timed.enqueue_s)
             spent[side] += sum(timed.seconds)
             block[side] = float(np.median(timed.seconds))
         ratios.append(block[0] / block[1])
         progress(min(1.0, min(spent) / settings.seconds, len(ratios) / settings.min_blocks))
-    clocks.append(timer.clock())
-    low, high = speedup_interval(np.asarray(ratios))
-    return ShapeLatency(
-        shape=str(shape),
-        dense=latency_stats(samples[0], shape.batch, enqueues[0]),
-        pruned=latency_stats(samples[1], shape.batch, enqueues[1]),
-        speedup=float(np.median(ratios)),
-        speedup_low=low,
-        speedup_high=high,
-        clocks=tuple(clock for clock in clocks if clock is not None),
-    )
+    return replace(found, ratios=np.asarray(ratios))
 
 
 def _calls_a_block(runner: Runner, feeds: Feeds, settings: TimingSettings, timer: Timer) -> int:

@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     GATE_FAILED = 3
     PARITY_FAILED = 4
     RUNTIME_MISSING = 5
+    UNDECIDED = 6
     INTERRUPTED = 130
     TERMINATED = 143
 

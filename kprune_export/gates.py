@@ -8,11 +8,16 @@ from pydantic import BaseModel, ConfigDict
 from kprune_export.proof import VariantProof
 from kprune_export.recipe import Recipe
 
-Verdict = Literal["passed", "failed", "no gates"]
+Verdict = Literal["passed", "failed", "undecided", "no gates"]
 
 
 class GateResult(BaseModel):
-    """One gate: what was asked, what was measured, and whether it held."""
+    """One gate: what was asked, what was measured, and whether it held.
+
+    Attributes:
+        undecided: whether the machine was too noisy to tell; `held` is then false, without the gate being broken.
+
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,6 +27,12 @@ class GateResult(BaseModel):
     value: float
     held: bool
     detail: str
+    undecided: bool = False
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is known not to hold."""
+        return not self.held and not self.undecided
 
 
 def judge(recipe: Recipe, proofs: Sequence[VariantProof]) -> tuple[GateResult, ...]:
@@ -30,10 +41,11 @@ def judge(recipe: Recipe, proofs: Sequence[VariantProof]) -> tuple[GateResult, .
     ``min_speedup`` is about the shape that gained least over the dense model in fp32, in the variant's runtime;
     ``min_agreement`` about the task's headline of fidelity (agreement for classifiers, mean cosine for embedders,
     R² for regression, rank agreement for rerankers); ``min_metric`` about the pruned model's own metric;
-    ``max_size_mib`` about the ONNX file.
+    ``max_size_mib`` about the ONNX file. Where the dense model was not as fast as itself, the machine is too noisy
+    to judge a ``min_speedup`` that is no further from what was measured than that.
     """
     gates = (
-        _lowest("min_speedup", recipe.min_speedup, [_speedup(x) for x in proofs]),
+        _undecided(_lowest("min_speedup", recipe.min_speedup, [_speedup(x) for x in proofs]), proofs),
         _lowest("min_agreement", recipe.min_agreement, [_agreement(x) for x in proofs]),
         _lowest("min_metric", recipe.min_metric, [_metric(x) for x in proofs]),
         _largest("max_size_mib", recipe.max_size_mib, proofs),
@@ -50,6 +62,22 @@ def _speedup(proof: VariantProof) -> Candidate | None:
         return None
     slowest = proof.latency.smallest_speedup
     return slowest.speedup, f"at {slowest.shape}, {proof.variant}"
+
+
+def _undecided(gate: GateResult | None, proofs: Sequence[VariantProof]) -> GateResult | None:
+    """Return a gate about speed, undecided if the machine's noise could turn it."""
+    shapes = [shape for proof in proofs if proof.latency for shape in proof.latency.shapes]
+    noisy = [(x.noise.factor, x.shape, x.noise) for x in shapes if x.noise is not None and not x.noise.quiet]
+    if gate is None or not noisy:
+        return gate
+    factor, shape, noise = max(noisy, key=lambda x: x[0])
+    if not gate.value / factor < gate.limit <= gate.value * factor:
+        return gate
+    detail = (
+        f"{gate.detail}; the machine is too noisy: at {shape} the dense model is {noise.ratio:.2f} times as fast as "
+        f"itself ({noise.low:.2f} to {noise.high:.2f})"
+    )
+    return gate.model_copy(update={"held": False, "undecided": True, "detail": detail})
 
 
 def _agreement(proof: VariantProof) -> Candidate | None:
@@ -88,7 +116,9 @@ def verdict_of(gates: Sequence[GateResult], *, exported: bool) -> Verdict | None
         return None
     if not gates:
         return "no gates"
-    return "passed" if all(gate.held for gate in gates) else "failed"
+    if any(gate.broken for gate in gates):
+        return "failed"
+    return "undecided" if any(gate.undecided for gate in gates) else "passed"
 
 
 def in_words(verdict: Verdict | None, gates: Sequence[GateResult]) -> str | None:
@@ -97,7 +127,9 @@ def in_words(verdict: Verdict | None, gates: Sequence[GateResult]) -> str | None
         return None
     if verdict == "no gates":
         return "parity holds; no gates were set"
-    broken = sum(not gate.held for gate in gates)
+    broken, undecided = sum(gate.broken for gate in gates), sum(gate.undecided for gate in gates)
     if broken:
         return f"failed: {broken} of {len(gates)} gates did not hold"
+    if undecided:
+        return f"undecided: the machine is too noisy to judge {undecided} of {len(gates)} gates"
     return "passed: parity holds, and every gate"

@@ -52,4 +52,10 @@ def _of_parity(variant: VariantSummary) -> Check:
 
 def _of_gate(gate: GateResult) -> Check:
     detail = f"measured {gate.value:.4f}, asked {gate.comparison} {gate.limit:g} ({gate.detail})"
-    return Check(suite="gates", name=gate.name, outcome="passed" if gate.held else "failed", detail=detail)
+    return Check(suite="gates", name=gate.name, outcome=_outcome(gate), detail=detail)
+
+
+def _outcome(gate: GateResult) -> Literal["passed", "failed", "error"]:
+    if gate.undecided:
+        return "error"
+    return "passed" if gate.held else "failed"

@@ -7,13 +7,16 @@ from rich.table import Table
 
 from kprune_export.cli.console import output_console
 from kprune_export.errors import ExitCode
+from kprune_export.gates import Verdict
 from kprune_export.summary import Summary, VariantSummary
 from kprune_export.tables import Section
+
+_CODES: dict[Verdict | None, ExitCode] = {"failed": ExitCode.GATE_FAILED, "undecided": ExitCode.UNDECIDED}
 
 
 def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
     """Print what a run came to and return its exit code."""
-    code = ExitCode.GATE_FAILED if summary.verdict == "failed" else ExitCode.OK
+    code = _CODES.get(summary.verdict, ExitCode.OK)
     if as_json:
         print(summary.model_dump_json(indent=2))
         return code
@@ -114,7 +117,7 @@ def gates_table(summary: Summary) -> Table:
     for name in ("gate", "asked", "measured", "held", "about"):
         table.add_column(name)
     for gate in summary.gates:
-        held = "[green]yes[/]" if gate.held else "[red]no[/]"
+        held = "[green]yes[/]" if gate.held else "[yellow]undecided[/]" if gate.undecided else "[red]no[/]"
         table.add_row(gate.name, f"{gate.comparison} {gate.limit:g}", f"{gate.value:.4f}", held, gate.detail)
     return table
 

@@ -8,6 +8,7 @@ from torch import nn
 from exporters.latency import (
     LatencyReport,
     Measured,
+    NoiseCheck,
     TimingSettings,
     latency_stats,
     measure_latency,
@@ -64,6 +65,29 @@ def test_a_known_ratio_is_measured(encoder: nn.Module, spec: ModelSpec, subject:
     assert shape.speedup_low <= shape.speedup <= shape.speedup_high
     assert shape.dense.p50_ms >= 6.0
     assert shape.pruned.calls >= 5 * 5
+
+
+def test_a_model_is_as_fast_as_itself(encoder: nn.Module, spec: ModelSpec, subject: Measured) -> None:
+    """And the machine is said to be noisy where it is not; what is measured of the other model stays the same."""
+    dense, pruned = Slowed(encoder, spec, 0.006), Slowed(encoder, spec, 0.003)
+    found = {}
+    for name, seconds in (("alike", 0.006), ("slower", 0.009)):
+        again = Slowed(encoder, spec, seconds)
+        report = measure_latency(dense, pruned, spec, [Shape(2, 4)], subject, "a pool", QUICK, again=again)
+        found[name] = report.shapes[0].noise
+        assert report.shapes[0].speedup == pytest.approx(2.0, rel=0.3)
+    assert found["alike"] is not None
+    assert found["slower"] is not None
+    assert found["slower"].ratio == pytest.approx(6 / 9, rel=0.25)
+    assert not found["slower"].quiet
+    assert abs(found["alike"].ratio - 1) < abs(found["slower"].ratio - 1)
+
+
+def test_quiet_by_hand() -> None:
+    assert NoiseCheck(ratio=1.02, low=0.99, high=1.04).quiet
+    assert NoiseCheck(ratio=1.005, low=1.004, high=1.006).quiet  # a hundredth is no difference to anyone
+    assert not NoiseCheck(ratio=1.05, low=1.02, high=1.08).quiet
+    assert not NoiseCheck(ratio=0.9, low=0.85, high=0.98).quiet
 
 
 class Stalling(Slowed):
