@@ -51,7 +51,8 @@ def _all(diff: BundleDiff) -> Iterator[Section]:
 def _gate(gate: GateResult | None) -> str:
     if gate is None:
         return NONE
-    return f"{'held' if gate.held else 'failed'}: {gate.value:.4f}, asked {gate.comparison} {gate.limit:g}"
+    word = "undecided" if gate.undecided else "held" if gate.held else "failed"
+    return f"{word}: {gate.value:.4f}, asked {gate.comparison} {gate.limit:g}"
 
 
 def _percent(value: float | None) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kprune_export.bundle.layout import CHECKPOINT, PLAN
+from kprune_export.card import CARD_FILE, card_facts, model_card
 from kprune_export.job import Job
 from kprune_export.sharing import PruningTask, helped
 from kprune_export.stages.base import Desk, Stage
@@ -20,13 +21,14 @@ class PruneStage(Stage):
     outputs = (PLAN, CHECKPOINT)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the source, the texts, and the method's settings."""
+        """Return the source, its card, the texts, and the method's settings."""
         return {
             "source": job.source_record.model_dump(exclude={"model"}),
             "calibration": job.calibration_record.sha256,
             "seed": job.recipe.seed,
             "method": job.recipe.pruning.model_dump(),
             "placement": repr(job.placement),
+            "card": card_facts(job.model, job.source).model_dump(mode="json"),
         }
 
     def execute(self, job: Job, desk: Desk) -> None:
@@ -39,6 +41,8 @@ class PruneStage(Stage):
             )
         (desk.folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
         save_pruned(checkpoint, plan, desk.folder / CHECKPOINT)
+        card = model_card(card_facts(job.model, checkpoint), checkpoint, plan)
+        (desk.folder / CHECKPOINT / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def pruning_task(job: Job, settings: PruningSettings, journal: Path) -> PruningTask:

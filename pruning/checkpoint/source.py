@@ -163,7 +163,7 @@ def _download(repo_id: str, allow_pickle: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = [CONFIG_FILE, "*.safetensors", _INDEX_FILE, *COMPANION_FILES, "*_*/config.json"]
+    patterns = [CONFIG_FILE, "README.md", "*.safetensors", _INDEX_FILE, *COMPANION_FILES, "*_*/config.json"]
     if allow_pickle:
         patterns += ["pytorch_model*.bin", _PICKLE_FILES[1]]
     try:
