@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_models import plan_by_hand
 
+from exporters.graph.attention import AttentionForm
 from exporters.onnx_export import exported_graph, onnx_from_torch
 from exporters.parity import check_parity
 from exporters.precision import Precision
@@ -91,6 +92,24 @@ def test_attention_with_a_kernel_stays_whole(make_checkpoint: MakeCheckpoint, tm
     plan = builder.build_serialized_network(network, config)
     assert plan is not None, log.errors()
     assert bytes(plan) == made.plan.read_bytes()
+
+
+@pytest.mark.parametrize("size", [32, 48, 64, 80])
+def test_every_usual_head_size(size: int, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    """In the precisions whose attention is left to a kernel; a layer with one head has none."""
+    source = make_checkpoint(hidden_size=2 * size, num_attention_heads=2, intermediate_size=16)
+    neurons = tuple(range(16))
+    checkpoint = cut(
+        source, (LayerPlan(heads=(0, 1), neurons=neurons), LayerPlan(heads=(1,), neurons=neurons)), tmp_path
+    )
+    spec = model_spec(checkpoint, {})
+    graph = exported_graph(ServingModule(checkpoint).eval(), spec)
+    for precision in (Precision.FP16, Precision.BF16):
+        record = write_variant(graph, spec, Variant(Runtime.TENSORRT, precision), tmp_path)
+        assert record.attention == (AttentionForm.HEADS_APART, AttentionForm.DECOMPOSED)
+        settings_ = EngineSettings(profiles=TWO)
+        built = engine_from_onnx(tmp_path / record.file.name, spec, precision, tmp_path, settings=settings_).record
+        assert built.proof.matmuls.keys() == {precision}
 
 
 LAYER = st.builds(
