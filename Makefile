@@ -11,7 +11,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 demo: $(VENV)/.demo
 	$(BIN)/kprune-export demo --output demo-output
 
-test: $(VENV)/.dev $(VENV)/.tensorrt-on-cpu
+test: $(VENV)/.dev $(VENV)/.tensorrt-on-cpu $(VENV)/.tritonserver
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -40,3 +40,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.tensorrt-on-cpu: $(wildcard tests/tensorrt_on_cpu/*.c tests/tensorrt_on_cpu/*.py) | $(BIN)/python
 	$(BIN)/python tests/tensorrt_on_cpu/lay.py $(VENV)/tensorrt-on-cpu
 	test ! -d $(VENV)/tensorrt-on-cpu || touch $@
+
+# The Triton server for the serving tests: a wheel of 55 MB with the real server and its Python backend.
+$(VENV)/.tritonserver: tests/tritonserver/lay.py | $(BIN)/python
+	$(BIN)/python $< $(VENV)/tritonserver
+	test ! -d $(VENV)/tritonserver || touch $@

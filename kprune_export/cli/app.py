@@ -22,6 +22,7 @@ from kprune_export.cli.flags import Command, Group
 from kprune_export.cli.inspect import inspect
 from kprune_export.cli.prune import prune
 from kprune_export.cli.prune_and_build import prune_and_build
+from kprune_export.cli.triton import triton
 from kprune_export.cli.validate import validate
 from kprune_export.cli.verify import verify
 from kprune_export.errors import ExitCode, Termination, exit_code_of, message_of
@@ -82,6 +83,7 @@ for _name, _command in (
     ("inspect", inspect),
     ("diff", diff),
     ("compare", compare),
+    ("triton", triton),
     ("doctor", doctor),
     ("demo", demo),
 ):

@@ -1,0 +1,126 @@
+"""What a bundle's variants become on a server."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporters.latency import LatencyReport
+from exporters.parity import ParityReport
+from exporters.precision import Precision
+from exporters.tensorrt.build import PLAN_SUFFIX, RECORD_SUFFIX
+from exporters.tensorrt.sidecar import EngineRecord, check_plan
+from exporters.variants import GraphRecord, Runtime, Variant
+from kprune_export.bundle.layout import ENGINES, GRAPHS, LATENCY, ONNX_FOLDER, PARITY
+from kprune_export.errors import BundleError
+from kprune_export.proof import Reports
+from kprune_export.stages.parity import tolerance_of
+from kprune_export.triton import scaling
+from kprune_export.triton.record import Backend, EncoderRecord
+from kprune_export.triton.tensors import ServedTensor, check_same, graph_tensors
+
+GRAPH_FILE, PLAN_FILE = "model.onnx", "model.plan"
+
+
+@dataclass(frozen=True)
+class ServedEncoder:
+    """An encoder, and the files of the bundle that go into its version's folder, by their names there."""
+
+    record: EncoderRecord
+    files: dict[str, Path]
+
+
+def choose_variants(there: Sequence[str], wanted: Sequence[str], backend: Backend | None) -> dict[Variant, Backend]:
+    """Return the variants to serve, each with its backend.
+
+    Args:
+        there: the bundle's variants.
+        wanted: those to serve; empty for all that the backend can.
+        backend: what serves them; None for each one's own: TensorRT's for engines, ONNX Runtime's for graphs.
+
+    Raises:
+        BundleError: a variant is not there, or the backend cannot serve it.
+
+    """
+    unknown = [name for name in wanted if name not in there]
+    if unknown:
+        raise BundleError(f"The bundle has no {unknown[0]}: its variants are {', '.join(there)}.")
+    chosen: dict[Variant, Backend] = {}
+    for name in wanted or there:
+        variant = Variant(*_parts(name))
+        own: Backend = "tensorrt" if variant.runtime is Runtime.TENSORRT else "onnxruntime"
+        if backend is None or (backend == "tensorrt") == (own == "tensorrt"):
+            chosen[variant] = backend or own
+        elif wanted:
+            raise BundleError(f"The backend {backend} cannot serve {name}, whose own is {own}: leave out --backend.")
+    if not chosen:
+        raise BundleError(f"The backend {backend} can serve none of the bundle's variants: {', '.join(there)}.")
+    return chosen
+
+
+def serve_variant(bundle: Path, variant: Variant, backend: Backend, name: str, max_positions: int) -> ServedEncoder:
+    """Decide how a variant is served.
+
+    Args:
+        bundle: the bundle, verified.
+        variant: which of its variants.
+        backend: what runs it.
+        name: the beginning of the model's name.
+        max_positions: the longest sequence that the model reads, in tokens.
+
+    Raises:
+        BundleError: the bundle's files contradict each other.
+        EngineError: the engine and its record do not belong together.
+
+    """
+    path = bundle / ONNX_FOLDER / variant.file_name
+    graph = Reports[GraphRecord].read(bundle / ONNX_FOLDER / GRAPHS).variants[str(variant)]
+    parity = Reports[ParityReport].read(bundle / PARITY).variants.get(str(variant))
+    latencies = bundle / LATENCY
+    latency = Reports[LatencyReport].read(latencies).variants.get(str(variant)) if latencies.is_file() else None
+    inputs, outputs = graph_tensors(path)
+    files = {GRAPH_FILE: path}
+    if graph.file.external_data:
+        files[graph.file.external_data] = path.with_name(graph.file.external_data)
+    profiles: tuple[str, ...] = ()
+    if backend == "tensorrt":
+        plan = bundle / ENGINES / Path(variant.file_name).with_suffix(PLAN_SUFFIX)
+        engine = EngineRecord.read(plan.with_suffix(RECORD_SUFFIX))
+        check_plan(engine, plan)
+        for side, other in ((inputs, engine.inputs), (outputs, engine.outputs)):
+            check_same(side, other, str(variant))
+        files, profiles = {PLAN_FILE: plan}, engine.profiles
+        optimized = engine.optimization_profiles
+        limits = scaling.profile_limits(optimized)
+    elif parity is None:
+        raise BundleError(f"{bundle / PARITY} says nothing of {variant}: build the bundle again.")
+    else:
+        optimized = ()
+        limits = scaling.proven_limits(parity, latency, max_positions)
+    batching = scaling.batching(limits, latency, optimized)
+    copies = scaling.instances(variant.runtime, latency)
+    record = EncoderRecord(
+        name=f"{name}-{variant}",
+        variant=str(variant),
+        backend=backend,
+        file=next(iter(files)),
+        inputs=tuple(map(ServedTensor.of, inputs)),
+        outputs=tuple(map(ServedTensor.of, outputs)),
+        max_batch=limits.max_batch,
+        min_tokens=limits.min_tokens,
+        max_tokens=limits.max_tokens,
+        preferred=batching.preferred,
+        delay_us=batching.delay_us if batching.merges else None,
+        instances=copies.count,
+        gpu=copies.gpu,
+        threads=copies.threads,
+        profiles=profiles,
+        warmup=tuple(map(str, scaling.warmup_shapes(limits, latency, optimized))),
+        tolerance=tolerance_of(variant, graph),
+        reasons=(limits.reason, batching.reason, copies.reason),
+    )
+    return ServedEncoder(record, files)
+
+
+def _parts(name: str) -> tuple[Runtime, Precision]:
+    runtime, _, precision = name.rpartition("-")
+    return Runtime(runtime), Precision(precision)

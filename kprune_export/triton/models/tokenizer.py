@@ -1,0 +1,53 @@
+"""A checkpoint's tokenizer, inside Triton's Python backend: texts in, token ids out, padded on the right.
+
+Needs numpy and tokenizers where the server's Python finds them.
+https://huggingface.co/docs/tokenizers/api/tokenizer
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """Triton makes one for each instance."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the tokenizer beside this file."""
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        self._inputs = [tensor["name"] for tensor in config["input"]]
+        self._outputs = [tensor["name"] for tensor in config["output"]]
+        self._pad_token_id, self._shortest = int(parameters["pad_token_id"]), int(parameters["min_tokens"])
+        path = Path(args["model_repository"]) / args["model_version"] / "tokenizer.json"
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(int(parameters["max_tokens"]))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request by itself, so that short texts are not padded to another request's length."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        columns = [pb_utils.get_input_tensor_by_name(request, name).as_numpy()[:, 0] for name in self._inputs]
+        try:
+            texts = [[bytes(text).decode() for text in column] for column in columns]
+        except UnicodeDecodeError as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"A text is not UTF-8: {error}."))
+        pairs = list(zip(*texts, strict=True))
+        encoded = self._tokenizer.encode_batch(pairs if len(texts) == 2 else texts[0])
+        tokens = max(self._shortest, *(len(one.ids) for one in encoded))
+        arrays = {
+            "input_ids": _padded([one.ids for one in encoded], tokens, self._pad_token_id),
+            "attention_mask": _padded([one.attention_mask for one in encoded], tokens, 0),
+            "token_type_ids": _padded([one.type_ids for one in encoded], tokens, 0),
+        }
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, arrays[name]) for name in self._outputs])
+
+
+def _padded(rows: list[list[int]], tokens: int, value: int) -> Any:
+    return np.array([row + [value] * (tokens - len(row)) for row in rows], dtype=np.int64)

@@ -1,0 +1,161 @@
+"""What a repository is: written beside its models, and read when it is checked or replaced."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from exporters.parity import Tolerance
+from exporters.spec import Shape
+from kprune_export.bundle.manifest import FileRecord
+from kprune_export.errors import BundleError
+from kprune_export.triton.tensors import ServedTensor
+from pruning.plan import first_problem
+
+RECORD = "kprune-triton.json"
+"""Its name; Triton takes only folders for models."""
+
+Backend = Literal["python", "onnxruntime", "tensorrt"]
+Activation = Literal["softmax", "sigmoid", "normalise", "none"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderRecord(_Record):
+    """A served encoder.
+
+    Attributes:
+        name: the model's name.
+        variant: the bundle's variant.
+        backend: what runs it.
+        file: the artefact, in the version's folder.
+        inputs: its inputs, in order.
+        outputs: its outputs, in order.
+        max_batch: texts in the largest batch.
+        min_tokens: the shortest sequence that it takes.
+        max_tokens: the longest.
+        preferred: the batch sizes that requests are merged to.
+        delay_us: how long a request waits for others, in microseconds; None where requests are not merged.
+        instances: how many copies run, on the machine or on each GPU.
+        gpu: whether they run on GPUs.
+        threads: threads of each copy on the CPU; 0 for the runtime's own choice.
+        profiles: the engine's optimization profiles.
+        warmup: the shapes that the server runs before it is ready.
+        tolerance: how far its values may be off those of torch.
+        reasons: why it is served so.
+
+    """
+
+    name: str
+    variant: str
+    backend: Backend
+    file: str
+    inputs: tuple[ServedTensor, ...]
+    outputs: tuple[ServedTensor, ...]
+    max_batch: int
+    min_tokens: int
+    max_tokens: int
+    preferred: tuple[int, ...]
+    delay_us: int | None
+    instances: int
+    gpu: bool
+    threads: int
+    profiles: tuple[str, ...]
+    warmup: tuple[str, ...]
+    tolerance: Tolerance
+    reasons: tuple[str, ...]
+
+    @property
+    def warmup_shapes(self) -> tuple[Shape, ...]:
+        """The shapes to warm up with."""
+        return tuple(Shape.parse(text) for text in self.warmup)
+
+
+class TextRecord(_Record):
+    """What clients send texts to: a tokenizer, each encoder, and what makes answers of its outputs.
+
+    Attributes:
+        ensembles: by the encoders' names, the models that clients call.
+        tokenizer: the tokenizer's name.
+        answers: the name of the model that makes the answers; None where the encoder's output is the answer.
+        inputs: what clients send.
+        outputs: what they get.
+        activation: what becomes of the encoder's output.
+        max_batch: texts in a request.
+        min_tokens: shorter texts are padded to this.
+        max_tokens: longer ones are cut to this.
+
+    """
+
+    ensembles: dict[str, str]
+    tokenizer: str
+    answers: str | None
+    inputs: tuple[ServedTensor, ...]
+    outputs: tuple[ServedTensor, ...]
+    activation: Activation
+    max_batch: int
+    min_tokens: int
+    max_tokens: int
+
+
+class RepositoryRecord(_Record):
+    """A repository.
+
+    Attributes:
+        task: what the model is for.
+        labels: a classifier's labels, in order.
+        verdict: the bundle's, when it was made.
+        plan_sha256: the hash of the pruning plan.
+        vocabulary: token ids are below this.
+        token_types: token type ids are below this.
+        pad_token_id: the id of padding.
+        encoders: the encoders that are served.
+        text: what clients send texts to; None where there is nothing of that.
+        files: all files but this one.
+
+    """
+
+    format: Literal["kprune-triton"] = "kprune-triton"
+    version: Literal[1] = 1
+    task: str
+    labels: tuple[str, ...]
+    verdict: str | None
+    plan_sha256: str | None
+    vocabulary: int
+    token_types: int
+    pad_token_id: int
+    encoders: tuple[EncoderRecord, ...]
+    text: TextRecord | None
+    files: tuple[FileRecord, ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of all models, which are those of the folders."""
+        names = [encoder.name for encoder in self.encoders]
+        if self.text:
+            names += [self.text.tokenizer, *([self.text.answers] if self.text.answers else [])]
+            names += self.text.ensembles.values()
+        return tuple(names)
+
+    @classmethod
+    def read(cls, repository: Path) -> Self:
+        """Read a repository's record.
+
+        Raises:
+            BundleError: there is none, or it is not valid.
+
+        """
+        path = repository / RECORD
+        if not path.is_file():
+            raise BundleError(
+                f"{repository} is not a finished repository of this program: it has no {RECORD}: make one with "
+                "kprune-export triton."
+            )
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise BundleError(f"{path} is not a valid record: {first_problem(error)}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path} cannot be read: {error}.") from error

@@ -1,0 +1,121 @@
+"""What clients send texts to: which tasks have it, and whether tokenizer.json alone gives the checkpoint's tokens."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tokenizers
+
+from kprune_export.errors import BundleError
+from kprune_export.triton.record import Activation, EncoderRecord, TextRecord
+from kprune_export.triton.tensors import STRING, ServedTensor
+from pruning.calibration.batches import encode
+from pruning.calibration.examples import Example
+from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.tasks import Task, TaskKind
+
+TOKENIZER = "tokenizer.json"
+_ACTIVATIONS: Mapping[TaskKind, Activation] = {
+    TaskKind.SINGLE_LABEL: "softmax",
+    TaskKind.MULTI_LABEL: "sigmoid",
+    TaskKind.REGRESSION: "none",
+    TaskKind.RERANKING: "none",
+    TaskKind.EMBEDDING: "normalise",
+}
+_PROBES = (
+    Example("a good film"),
+    Example("Don't PANIC: naïve cafés cost 3.50 €, don't they?  Über-\tlong words, 漢字 and 🙂."),
+    Example("the plot " * 2000),
+    Example("", ""),
+    Example("who wrote it?", "The story was written by an actor."),
+    Example("good " * 1000, "bad " * 1500),
+)
+"""Texts on which tokenizers are compared: accents, other scripts, nothing, too much, pairs."""
+
+
+def text_record(checkpoint: EncoderCheckpoint, encoders: Sequence[EncoderRecord], name: str, pairs: bool) -> TextRecord:
+    """Decide what clients send and get.
+
+    Args:
+        checkpoint: the pruned checkpoint, with its tokenizer.
+        encoders: the encoders that the texts are for.
+        name: the beginning of the models' names.
+        pairs: whether clients send pairs; rerankers always read them.
+
+    Raises:
+        BundleError: there is nothing of that for the task, or the tokenizer is not in one file.
+
+    """
+    task = checkpoint.task
+    activation = _activation(task)
+    if pairs and task.kind is TaskKind.EMBEDDING:
+        raise BundleError("A sentence embedder reads one text at a time: leave out --pairs.")
+    check_tokenizer(checkpoint)
+    pairs = pairs or task.kind is TaskKind.RERANKING
+    limits = [x.max_tokens for x in encoders]
+    return TextRecord(
+        ensembles={x.name: f"{x.name}-text" for x in encoders},
+        tokenizer=f"{name}-tokenizer",
+        answers=None if activation == "none" else f"{name}-answers",
+        inputs=tuple(
+            ServedTensor(name=field, dtype=STRING, dims=(1,)) for field in ("text", *(("text_pair",) if pairs else ()))
+        ),
+        outputs=_answers(activation, encoders[0]),
+        activation=activation,
+        max_batch=min(x.max_batch for x in encoders),
+        min_tokens=max(x.min_tokens for x in encoders),
+        max_tokens=min(checkpoint.max_tokens, *limits),
+    )
+
+
+def _activation(task: Task) -> Activation:
+    if task.kind not in _ACTIVATIONS:
+        raise BundleError(
+            f"Texts in and answers out is not there for {task.kind}, only for "
+            f"{', '.join(_ACTIVATIONS)}: serve the encoder alone with --no-text."
+        )
+    return _ACTIVATIONS[task.kind]
+
+
+def _answers(activation: Activation, encoder: EncoderRecord) -> tuple[ServedTensor, ...]:
+    (output,) = encoder.outputs
+    if activation == "normalise":
+        return (output.model_copy(update={"name": "embedding", "dtype": "float32"}),)
+    if activation == "none":
+        return (output.model_copy(update={"name": "scores"}),)
+    return tuple(
+        ServedTensor(name=name, dtype=dtype, dims=output.dims)
+        for name, dtype in (("labels", STRING), ("scores", "float32"))
+    )
+
+
+def check_tokenizer(checkpoint: EncoderCheckpoint) -> None:
+    """Check that the checkpoint's tokenizer.json, read by the tokenizers library alone, gives the tokenizer's tokens.
+
+    Raises:
+        BundleError: there is none, or it gives others.
+
+    """
+    path = checkpoint.folder.path / TOKENIZER
+    if not path.is_file():
+        raise BundleError(
+            f"{path} is missing, which a server reads texts with: serve the encoder alone with --no-text."
+        )
+    alone = read_tokenizer(path, checkpoint.max_tokens)
+    for probe in _PROBES:
+        expected = encode(checkpoint.tokenizer, [probe], checkpoint.max_tokens)
+        found = alone.encode(probe.text, probe.pair)
+        columns = {"input_ids": found.ids, "token_type_ids": found.type_ids, "attention_mask": found.attention_mask}
+        for name in checkpoint.inputs:
+            if list(expected[name][0]) != columns[name]:
+                raise BundleError(
+                    f"{path} gives other {name} than the checkpoint's tokenizer for the text {probe.text[:40]!r}: "
+                    "serve the encoder alone with --no-text."
+                )
+
+
+def read_tokenizer(path: Path, max_tokens: int) -> tokenizers.Tokenizer:
+    """Read a tokenizer as the server's model.py does: cut to a number of tokens, and not padded."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
