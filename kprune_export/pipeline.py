@@ -11,6 +11,7 @@ from exporters.spec import Shape
 from exporters.variants import GraphRecord
 from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, ONNX_FOLDER, PARITY, PLAN
 from kprune_export.bundle.manifest import Manifest, StageRecord
+from kprune_export.bundle.provenance import commit_of
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace, check_output
 from kprune_export.errors import BundleError, VerificationError
@@ -18,6 +19,7 @@ from kprune_export.gates import GateResult, judge, verdict_of
 from kprune_export.job import Job, prepare_job
 from kprune_export.proof import Reports, VariantProof, read_proofs
 from kprune_export.recipe import Recipe
+from kprune_export.sbom import SbomStage
 from kprune_export.stages.base import Desk, Files, ShareDone, Stage
 from kprune_export.stages.bundle import BundleStage
 from kprune_export.stages.engines import DenseEngineStage, EngineStage
@@ -84,7 +86,7 @@ def prune_and_build(recipe: Recipe, reporter: Reporter | None = None) -> Outcome
     stages: list[Stage] = [PruneStage(), ExportStage()]
     if job.builds_engines:
         stages.append(EngineStage())
-    stages += [*_proving(job), ReportStage()]
+    stages += [*_proving(job), SbomStage(), ReportStage()]
     return _run("prune-and-build", job, stages, reporter)
 
 
@@ -216,6 +218,7 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         recipe=job.recorded_recipe,
         variants=tuple(str(proof.variant) for proof in proofs),
         versions=job.versions,
+        commit=commit_of(Path.cwd()),
         stages=tuple(record.stage for record in kept),
         files=tuple(sorted((file for record in kept for file in record.files), key=lambda file: file.path)),
     )

@@ -12,11 +12,14 @@ PARITY = "parity.json"
 FIDELITY = "fidelity.json"
 LATENCY = "latency.json"
 REPORT = "report.html"
+SBOM = "sbom.json"
 MANIFEST = "manifest.json"
 WORK = ".kprune-export"
 """The folder, inside the output folder, that holds a run's unfinished work; gone once it is done."""
 
-ENTRIES = frozenset((PLAN, CHECKPOINT, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, REPORT, MANIFEST, WORK))
+ENTRIES = frozenset(
+    (PLAN, CHECKPOINT, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, REPORT, SBOM, MANIFEST, WORK)
+)
 """All that a bundle may hold at its top."""
 
 

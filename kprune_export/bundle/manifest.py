@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kprune_export.bundle.layout import MANIFEST, is_unfinished
+from kprune_export.bundle.provenance import CommitRecord
 from kprune_export.errors import BundleError
 from kprune_export.gates import GateResult, Verdict, in_words
 from pruning.checkpoint.source import file_sha256
@@ -76,6 +77,7 @@ class Manifest(_Record):
 
     Attributes:
         verdict: None where a run proves nothing, as pruning alone.
+        commit: of the repository that the run was started in, if it was in one.
 
     """
 
@@ -94,6 +96,7 @@ class Manifest(_Record):
     recipe: dict[str, Any]
     variants: tuple[str, ...] = ()
     versions: dict[str, str]
+    commit: CommitRecord | None = None
     stages: tuple[StageRecord, ...]
     files: tuple[FileRecord, ...]
 

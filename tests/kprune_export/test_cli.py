@@ -53,8 +53,8 @@ def test_prune_and_build_for_people(
         f"Written to {output}",
     ):
         assert wanted in out
-    assert "[1/8] Pruning: done in" in err
-    assert "[8/8] Writing the report: done in" in err
+    assert "[1/9] Pruning: done in" in err
+    assert "[9/9] Writing the report: done in" in err
 
 
 def test_a_failed_gate_is_3_and_the_bundle_says_so(

@@ -52,6 +52,7 @@ def test_a_bundle_holds_what_it_promises(built: Outcome) -> None:
             "fidelity.json",
             "latency.json",
             "report.html",
+            "sbom.json",
             "manifest.json",
         ]
     )
@@ -85,7 +86,7 @@ def test_a_rerun_skips_everything(built: Outcome, classifier: Path, texts_file: 
     recorder = Recorder()
     again = prune_and_build(make_recipe(classifier, built.output, texts_file), recorder)
     assert recorder.ran == []
-    assert len(recorder.held) == 6
+    assert len(recorder.held) == 7
     assert again.manifest == built.manifest
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
