@@ -44,6 +44,10 @@ class VerificationError(ProductError):
     """A bundle's files are not those that its manifest lists."""
 
 
+class KeyFileError(ProductError):
+    """A key cannot be used to sign, or to check a signature."""
+
+
 class LabelError(ProductError):
     """Labels do not fit the model's task."""
 

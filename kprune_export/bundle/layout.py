@@ -14,11 +14,12 @@ LATENCY = "latency.json"
 REPORT = "report.html"
 SBOM = "sbom.json"
 MANIFEST = "manifest.json"
+SIGNATURE = "signature.sig"
 WORK = ".kprune-export"
 """The folder, inside the output folder, that holds a run's unfinished work; gone once it is done."""
 
 ENTRIES = frozenset(
-    (PLAN, CHECKPOINT, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, REPORT, SBOM, MANIFEST, WORK)
+    (PLAN, CHECKPOINT, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, REPORT, SBOM, MANIFEST, SIGNATURE, WORK)
 )
 """All that a bundle may hold at its top."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kprune_export.bundle.layout import MANIFEST, WORK
+from kprune_export.bundle.layout import MANIFEST, SIGNATURE, WORK
 from kprune_export.bundle.manifest import Manifest
 from pruning.checkpoint.source import file_sha256
 
@@ -39,7 +39,8 @@ def verify_bundle(bundle: Path) -> tuple[Manifest, Difference]:
     found = {
         path.relative_to(bundle).as_posix(): path
         for path in bundle.rglob("*")
-        if (path.is_file() or path.is_symlink()) and path.relative_to(bundle).parts[0] not in (MANIFEST, WORK)
+        if (path.is_file() or path.is_symlink())
+        and path.relative_to(bundle).parts[0] not in (MANIFEST, SIGNATURE, WORK)
     }
     changed = [
         name

@@ -22,6 +22,7 @@ from kprune_export.cli.flags import Command, Group
 from kprune_export.cli.inspect import inspect
 from kprune_export.cli.prune import prune
 from kprune_export.cli.prune_and_build import prune_and_build
+from kprune_export.cli.sign import sign
 from kprune_export.cli.triton import triton
 from kprune_export.cli.validate import validate
 from kprune_export.cli.verify import verify
@@ -79,6 +80,7 @@ for _name, _command in (
     ("prune", prune),
     ("export", export),
     ("validate", validate),
+    ("sign", sign),
     ("verify", verify),
     ("inspect", inspect),
     ("diff", diff),

@@ -1,0 +1,101 @@
+"""Signing a bundle, and checking its signature, with sigstore's model-signing and a pair of keys; nothing is fetched.
+
+The signature is an in-toto statement with the SHA-256 of every file of the bundle, the manifest included:
+https://github.com/sigstore/model-transparency.
+"""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from exporters.errors import MissingRuntimeError
+from kprune_export.bundle.layout import SIGNATURE, WORK
+from kprune_export.bundle.verify import verify_bundle
+from kprune_export.errors import KeyFileError, VerificationError
+
+
+def sign_bundle(bundle: Path, private_key: Path) -> Path:
+    """Sign a bundle whose files are those of its manifest; an earlier signature is replaced. Return the signature.
+
+    Args:
+        bundle: the folder.
+        private_key: an unencrypted elliptic-curve key in PEM: NIST P-256, P-384 or P-521.
+
+    Raises:
+        BundleError: it has no manifest.
+        VerificationError: its files are not those of the manifest.
+        KeyFileError: the key cannot be used.
+        MissingRuntimeError: model-signing is not installed.
+
+    """
+    signing = _library().signing
+    _, difference = verify_bundle(bundle)
+    if difference:
+        raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")
+    try:
+        config = signing.Config().use_elliptic_key_signer(private_key=private_key)
+    except Exception as error:  # the library lets through whatever reading a key raises
+        raise _unusable(private_key, "an unencrypted private", error) from error
+    partial = bundle / WORK / SIGNATURE
+    target = bundle / SIGNATURE
+    partial.parent.mkdir(exist_ok=True)
+    try:
+        config.set_hashing_config(_hashing()).sign(bundle, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a run may be using the folder
+            partial.parent.rmdir()
+    return target
+
+
+def signature_problem(bundle: Path, public_key: Path) -> str | None:
+    """Return what is wrong with a bundle's signature, all differences at once; None if it holds.
+
+    Args:
+        bundle: the folder.
+        public_key: the key that belongs to the one it must have been signed with, in PEM.
+
+    Raises:
+        KeyFileError: the key cannot be used.
+        MissingRuntimeError: model-signing is not installed.
+
+    """
+    verifying = _library().verifying
+    try:
+        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+    except Exception as error:  # as above
+        raise _unusable(public_key, "a public", error) from error
+    if not (bundle / SIGNATURE).is_file():
+        return f"there is no signature ({SIGNATURE})"
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # it prints a warning about signatures of old versions
+            config.set_hashing_config(_hashing()).verify(bundle, bundle / SIGNATURE)
+    except Exception as error:  # a signature that is not sound may raise anything, and does not hold
+        return " ".join(str(error).split()) or "it was not made with the private key that belongs to this public key"
+    return None
+
+
+def _hashing() -> Any:
+    """Return how files are hashed: each by SHA-256, all but the signature and the work of a run; links are refused."""
+    hashing = _library().hashing
+    config = hashing.Config().use_file_serialization(hashing_algorithm="sha256", allow_symlinks=False)
+    return config.set_ignored_paths(paths=(SIGNATURE, WORK), ignore_git_paths=False)
+
+
+def _library() -> Any:
+    try:
+        import model_signing
+    except ImportError as error:
+        raise MissingRuntimeError(
+            f"Signatures need model-signing ({error}): install it with pip install 'kprune-export[sign]'."
+        ) from error
+    return model_signing
+
+
+def _unusable(path: Path, kind: str, error: Exception) -> KeyFileError:
+    reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+    return KeyFileError(
+        f"{path} cannot be used as {kind} key ({reason}): give an elliptic-curve key in PEM, of P-256, P-384 or P-521."
+    )
