@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/kprune-export demo --output demo-output
 
 test: $(VENV)/.dev $(VENV)/.tensorrt-on-cpu $(VENV)/.tritonserver
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ from torch import nn
 from exporters.errors import MissingRuntimeError, RunnerError
 from exporters.inputs import synthetic_inputs
 from exporters.onnx_file import OnnxArtefact
-from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner, share_thread_pool
+from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import ModelSpec, Shape
 
@@ -59,7 +61,21 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
 
 
 def test_the_pool_cannot_change_its_size(artefact: OnnxArtefact) -> None:
-    share_thread_pool(2)
-    OnnxRuntimeRunner(artefact.path, 2)
-    with pytest.raises(RunnerError, match="already runs with 2 threads in this process and cannot change to 3"):
-        share_thread_pool(3)
+    """In a process of its own, which every session there then belongs to."""
+    code = f"""
+from pathlib import Path
+from exporters.errors import RunnerError
+from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner, pool_description, share_thread_pool
+share_thread_pool(2)
+OnnxRuntimeRunner(Path({str(artefact.path)!r}), 2)
+print(pool_description())
+try:
+    share_thread_pool(3)
+except RunnerError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines() == [
+        "a shared thread pool",
+        "ONNX Runtime already runs with 2 threads in this process and cannot change to 3.",
+    ]

@@ -1,5 +1,6 @@
 """A bundle of a tiny classifier, built once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,15 @@ def make_recipe() -> object:
 def built(classifier: Path, texts_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     output = tmp_path_factory.mktemp("built") / "bundle"
     return prune_and_build(quick_recipe(classifier, output, texts_file))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_thread_pools() -> Iterator[None]:
+    """Commands that tests run in this process leave it as it is.
+
+    A command shares one pool of threads among the sessions of its process, for good; sessions that other tests make
+    would have to belong to it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exporters.runners.onnxruntime_runner.share_thread_pool", lambda _: None)
+        yield

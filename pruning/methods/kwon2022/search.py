@@ -30,7 +30,8 @@ def search_masks(heads: Tensor, neurons: Tensor, costs: UnitCosts, budget: int) 
     for kept_heads in range(min(len(heads), budget // costs.head) + 1):
         left = budget - kept_heads * costs.head
         kept_neurons = min(len(neurons), left // costs.neuron)
-        wasteful = left - kept_neurons * costs.neuron >= costs.neuron
+        everything = (kept_heads, kept_neurons) == (len(heads), len(neurons))
+        wasteful = left - kept_neurons * costs.neuron >= costs.neuron and not everything
         choices.append((wasteful, lost_heads[kept_heads] + lost_neurons[kept_neurons], kept_heads, kept_neurons))
     _, _, kept_heads, kept_neurons = min(choices)
     return head_order[:kept_heads].sort().values, neuron_order[:kept_neurons].sort().values

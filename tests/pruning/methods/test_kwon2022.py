@@ -68,6 +68,10 @@ def test_flops_are_not_left_over_because_all_neurons_stay() -> None:
     assert search([1.0], [5.0, 9.0, 7.0], 30, 10, 55) == [[0], [1, 2]]
 
 
+def test_a_budget_for_everything_keeps_everything() -> None:
+    assert search([0.0], [0.0] * 6, 24, 7, 73) == [[0], [0, 1, 2, 3, 4, 5]]
+
+
 @settings(max_examples=100)
 @given(
     heads=st.lists(st.integers(0, 20), min_size=1, max_size=4),
