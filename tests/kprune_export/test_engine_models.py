@@ -24,7 +24,8 @@ from exporters.variants import REFERENCE, Runtime, Variant, write_variant
 from kprune_export.stages.export import model_spec
 from kprune_export.stages.parity import tolerance_of
 from kprune_export.stages.runners import open_variant
-from pruning import ServingModule, load_checkpoint, save_pruned
+from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint, save_pruned
+from pruning.calibration.docstrings import docstring_examples
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.plan import LayerPlan
 
@@ -41,6 +42,10 @@ TASKS: dict[str, dict[str, Any]] = {
 TWO = (
     OptimizationProfile(Shape(1, 1), Shape(1, 16), Shape(1, 64)),
     OptimizationProfile(Shape(1, 1), Shape(8, 16), Shape(32, 64)),
+)
+LONG = (
+    OptimizationProfile(Shape(1, 1), Shape(1, 128), Shape(1, 512)),
+    OptimizationProfile(Shape(1, 1), Shape(8, 128), Shape(32, 512)),
 )
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU two builds may choose other kernels")
 pytestmark = pytest.mark.usefixtures("tensorrt")
@@ -149,3 +154,27 @@ def test_the_size_of_a_real_models_plan_tells_its_precision(precision: Precision
     assert proof.compiled is not None
     assert proof.compiled[precision] >= 0.99 * sum(proof.compiled.values())
     assert 1 <= proof.plan_bytes / proof.weight_bytes < 1.5
+
+
+@pytest.mark.parametrize("reduction", [0.5, 0.8])
+def test_a_real_model_that_is_cut_builds_in_every_precision(reduction: float, minilm: Path, tmp_path: Path) -> None:
+    """By the cheapest method, whose widths are as uneven as any; int8's ranges are measured on real sentences."""
+    checkpoint = load_checkpoint(minilm)
+    texts = docstring_examples(32, 0)
+    asked = PruningSettings(flops_reduction=reduction, method="magnitude")
+    plan = prune_checkpoint(checkpoint, texts, asked, 0)
+    spec = model_spec(checkpoint, {})
+    graph = exported_graph(ServingModule(checkpoint).eval(), spec)
+    feeds = [{name: batch.inputs[name].numpy() for name in checkpoint.inputs} for batch in checkpoint.batches(texts)]
+    sizes = {}
+    for precision in Precision:
+        record = write_variant(graph, spec, Variant(Runtime.TENSORRT, precision), tmp_path, feeds, 2)
+        settings_ = EngineSettings(profiles=LONG)
+        path = tmp_path / record.file.name
+        built = engine_from_onnx(path, spec, precision, tmp_path, path.stem, settings_).record
+        assert built.precision is precision
+        assert built.optimization_profiles == LONG
+        sizes[precision] = built.plan_bytes
+    assert len(record.attention) == plan.attention_layers
+    assert sizes[Precision.FP16] == pytest.approx(sizes[Precision.BF16], rel=0.02)
+    assert sizes[Precision.FP16] < sizes[Precision.INT8] < sizes[Precision.FP32]  # int8 keeps its tables in fp32
