@@ -48,6 +48,10 @@ class KeyFileError(ProductError):
     """A key cannot be used to sign, or to check a signature."""
 
 
+class ServingError(ProductError):
+    """A server does not serve a repository: it does not start, or does not answer."""
+
+
 class LabelError(ProductError):
     """Labels do not fit the model's task."""
 

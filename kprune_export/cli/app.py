@@ -22,6 +22,7 @@ from kprune_export.cli.flags import Command, Group
 from kprune_export.cli.inspect import inspect
 from kprune_export.cli.prune import prune
 from kprune_export.cli.prune_and_build import prune_and_build
+from kprune_export.cli.serve_check import serve_check
 from kprune_export.cli.sign import sign
 from kprune_export.cli.triton import triton
 from kprune_export.cli.validate import validate
@@ -86,6 +87,7 @@ for _name, _command in (
     ("diff", diff),
     ("compare", compare),
     ("triton", triton),
+    ("serve-check", serve_check),
     ("doctor", doctor),
     ("demo", demo),
 ):

@@ -1,0 +1,142 @@
+"""A Triton server on loopback, for as long as a check lasts."""
+
+import contextlib
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+from exporters.errors import MissingRuntimeError
+from kprune_export.errors import ServingError
+
+LOOPBACK = "127.0.0.1"
+_USUAL = "/opt/tritonserver/bin/tritonserver"
+"""Where NVIDIA's container has it."""
+_END_S = 20.0
+"""How long a server may take to end before it is killed."""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where a server answers, as HOST:PORT; None where a protocol is not asked for."""
+
+    http: str | None
+    grpc: str | None
+
+    @property
+    def protocols(self) -> dict[str, str]:
+        """The addresses by their protocols."""
+        return {name: url for name, url in (("http", self.http), ("grpc", self.grpc)) if url is not None}
+
+
+def find_server(given: str | None = None) -> str:
+    """Return the path of a tritonserver.
+
+    Args:
+        given: a path or a name on the PATH; None for ``tritonserver`` on the PATH, or where NVIDIA's container has it.
+
+    Raises:
+        MissingRuntimeError: there is none.
+
+    """
+    found = next(filter(None, map(shutil.which, [given] if given else ["tritonserver", _USUAL])), None)
+    if found is None:
+        where = f"{given} is not a program" if given else f"tritonserver is neither on the PATH nor {_USUAL}"
+        raise MissingRuntimeError(
+            f"No Triton server: {where}: name one with --server, or the address of one that runs with --url."
+        )
+    return found
+
+
+@contextlib.contextmanager
+def running_server(
+    repository: Path, binary: str, options: Sequence[str] = (), timeout_s: float = 120.0
+) -> Iterator[Endpoints]:
+    """Start a server on free ports of loopback, wait until it can answer, and end it, whatever happens.
+
+    Args:
+        repository: the model repository.
+        binary: the server's path.
+        options: further options of the server's command line.
+        timeout_s: how long its models may take to load, in seconds.
+
+    Raises:
+        ServingError: it ends, or is not ready in time; with what it said.
+        MissingRuntimeError: it lacks a backend of the repository, or cannot be started.
+
+    """
+    http_address, grpc_address = (f"{LOOPBACK}:{port}" for port in _free_ports(2))
+    command = [binary, f"--model-repository={repository}", "--allow-metrics=false", "--exit-timeout-secs=5"]
+    for name, address in (("http", http_address), ("grpc", grpc_address)):
+        host, _, port = address.partition(":")
+        command += [f"--{name}-address={host}", f"--{name}-port={port}"]
+    with tempfile.TemporaryFile() as log:
+        try:
+            process = subprocess.Popen([*command, *options], stdout=log, stderr=log, start_new_session=True)
+        except OSError as error:
+            raise MissingRuntimeError(f"The Triton server {binary} cannot be started: {error.strerror}.") from error
+        try:
+            _wait(process, http_address, timeout_s, log.fileno())
+            yield Endpoints(http_address, grpc_address)
+        finally:
+            _end(process)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((LOOPBACK, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+def _wait(process: "subprocess.Popen[bytes]", address: str, timeout_s: float, log: int) -> None:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise _failure(f"The Triton server ended with code {process.returncode} before it was ready", log)
+        if _is_ready(address):
+            return
+        time.sleep(0.1)
+    raise _failure(f"The Triton server was not ready after {timeout_s:.0f} s", log)
+
+
+def _is_ready(address: str) -> bool:
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):  # it does not listen yet
+        return False
+    finally:
+        connection.close()
+
+
+def _failure(what: str, log: int) -> Exception:
+    """Return the error for a server that did not get ready, with the first error that it wrote."""
+    text = os.pread(log, os.fstat(log).st_size, 0).decode(errors="replace")
+    lines = [line for line in text.splitlines() if re.match(r"E\d{4} ", line) and "failed to load" in line]
+    lines = lines or [line for line in text.splitlines() if line.strip()][-1:]
+    said = re.sub(r"^E\d{4} \S+ +\d+ \S+\] ", "", lines[0]) if lines else "it wrote nothing"
+    missing = "unable to find backend" in text or "unable to find shared library" in text
+    return (MissingRuntimeError if missing else ServingError)(f"{what}: {said[:400]}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a server and the processes of its Python backend: they are a group of their own."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
