@@ -51,13 +51,15 @@ class CardFacts(BaseModel):
     """What a card says beside the plan.
 
     Attributes:
-        base_model: the hub id of the dense model; where that is a local folder, what its own card names.
+        model: the hub id of the dense model; None where that is a local folder.
+        base_model: that id too; where there is none, what the dense model's own card names.
         carried: metadata of the dense model's card that holds for the pruned one.
 
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    model: str | None
     base_model: Value | None
     carried: dict[str, Value]
 
@@ -74,8 +76,10 @@ def card_facts(model: str, source: EncoderCheckpoint) -> CardFacts:
 
     """
     known = _metadata(source.folder.path / CARD_FILE)
+    hub_id = None if Path(model).is_dir() else model
     return CardFacts(
-        base_model=known.get("base_model") if Path(model).is_dir() else model,
+        model=hub_id,
+        base_model=hub_id or known.get("base_model"),
         carried={key: known[key] for key in _CARRIED if key in known},
     )
 
@@ -102,7 +106,7 @@ def model_card(facts: CardFacts, source: EncoderCheckpoint, plan: PruningPlan) -
         tags=["kprune", "pruned"],
         **carried,
     )
-    return f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.base_model, declared)}"
+    return f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, declared)}"
 
 
 def _metadata(card: Path) -> dict[str, Value]:
@@ -124,8 +128,8 @@ def _metadata(card: Path) -> dict[str, Value]:
         ) from error
 
 
-def _body(source: EncoderCheckpoint, plan: PruningPlan, base: Value | None, declared: bool) -> str:
-    of = f" of {markdown_text(base)}" if isinstance(base, str) else ""
+def _body(source: EncoderCheckpoint, plan: PruningPlan, model: str | None, declared: bool) -> str:
+    of = f" of {markdown_text(model)}" if model else ""
     layers = "\n".join(f"| {n} | {len(x.heads)} | {len(x.neurons)} |" for n, x in enumerate(plan.layers))
     labels = ", ".join(map(markdown_text, source.task.labels))
     parameters = ", ".join(f"{name} {value}" for name, value in plan.method.parameters.items())

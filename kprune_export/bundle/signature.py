@@ -4,6 +4,7 @@ The signature is an in-toto statement with the SHA-256 of every file of the bund
 https://github.com/sigstore/model-transparency.
 """
 
+import ast
 import contextlib
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from exporters.errors import MissingRuntimeError
 from kprune_export.bundle.layout import SIGNATURE, WORK
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import KeyFileError, VerificationError
+
+_MISMATCH = "Signature mismatch: "
+"""How model-signing's message begins where files differ from those that were signed."""
 
 
 def sign_bundle(bundle: Path, private_key: Path) -> Path:
@@ -73,8 +77,17 @@ def signature_problem(bundle: Path, public_key: Path) -> str | None:
         with contextlib.redirect_stdout(sys.stderr):  # it prints a warning about signatures of old versions
             config.set_hashing_config(_hashing()).verify(bundle, bundle / SIGNATURE)
     except Exception as error:  # a signature that is not sound may raise anything, and does not hold
-        return " ".join(str(error).split()) or "it was not made with the private key that belongs to this public key"
+        return _in_words(error) or "it was not made with the private key that belongs to this public key"
     return None
+
+
+def _in_words(error: Exception) -> str:
+    """Return what the library says on one line; of files that differ, their names without the raw hashes."""
+    text = " ".join(str(error).split())
+    if not text.startswith(_MISMATCH):
+        return text
+    differences: list[str] = ast.literal_eval(text.removeprefix(_MISMATCH))  # it prints a list
+    return "; ".join(difference.split(": Expected ")[0] for difference in differences)
 
 
 def _hashing() -> Any:

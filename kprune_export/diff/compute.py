@@ -120,6 +120,11 @@ def _notes(before: BundleContent, after: BundleContent) -> Iterator[str]:
     if before.latency and after.latency and _machines(before.latency) != _machines(after.latency):
         yield "Latency was measured on different machines: compare the speedups, not the times."
 
+    for content in (before, after):
+        shapes = [shape for report in content.latency.values() for shape in report.shapes]
+        if any(shape.noise and not shape.noise.quiet for shape in shapes):
+            yield f"The machine was noisy when {content.path} was timed: its speedups may be off by more than they say."
+
 
 def _task(manifest: Manifest) -> str:
     return f"{manifest.task} ({', '.join(manifest.labels)})" if manifest.labels else manifest.task

@@ -78,6 +78,8 @@ def test_a_hub_id_is_the_base_model(source: Path, built: Outcome) -> None:
     card = ModelCard(model_card(card_facts("owner/name", checkpoint), checkpoint, built.plan))
     assert card.data.base_model == "owner/name"
     assert "A pruned version of owner/name: " in card.text
+    card = ModelCard(model_card(card_facts(str(source), checkpoint), checkpoint, built.plan))
+    assert "A pruned version: " in card.text  # of a model made from someone/base, not of that itself
 
 
 def test_an_embedder_is_for_sentence_transformers(embedder: Path, built: Outcome) -> None:
