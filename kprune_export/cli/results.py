@@ -68,17 +68,20 @@ def variants_table(summary: Summary) -> Table:
     first = summary.variants[0]
     measures = [measure.name for measure in first.fidelity[:1]]
     shapes = list(dict.fromkeys(shape.shape for variant in summary.variants for shape in variant.latency))
-    table.add_column("variant")
-    for name in ("ONNX MiB", "engine MiB", "parity", *measures, *((first.metric.name,) if first.metric else ())):
+    builds = any(variant.engine_bytes for variant in summary.variants)
+    table.add_column("variant", no_wrap=True)
+    names = ["ONNX MiB", *(("engine MiB",) if builds else ()), "parity", *measures]
+    for name in (*names, *((first.metric.name,) if first.metric else ())):
         table.add_column(name.replace("_", " "), justify="right")
     for name in shapes:
         table.add_column(f"at {name}", justify="right")
     for variant in summary.variants:
         speedups = {shape.shape: f"{shape.speedup:.2f} x" for shape in variant.latency}
+        engine = f"{variant.engine_bytes / 2**20:.1f}" if variant.engine_bytes else ""
         table.add_row(
             variant.variant,
             f"{variant.onnx_bytes / 2**20:.1f}",
-            f"{variant.engine_bytes / 2**20:.1f}" if variant.engine_bytes else "",
+            *((engine,) if builds else ()),
             f"{variant.worst_parity_error:.0e}",
             *(f"{x.value:.4f}" for x in variant.fidelity[:1]),
             *((f"{variant.metric.pruned:.4f}",) if variant.metric else ()),

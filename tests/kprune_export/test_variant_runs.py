@@ -15,6 +15,7 @@ from exporters.parity import ParityReport
 from exporters.variants import GraphRecord
 from kprune_export.bundle.layout import GRAPHS, ONNX_FOLDER, PARITY
 from kprune_export.bundle.verify import verify_bundle
+from kprune_export.cli.results import print_summary
 from kprune_export.errors import BundleError, RecipeError
 from kprune_export.pipeline import Outcome, export, prune_and_build, validate
 from kprune_export.proof import Reports
@@ -88,6 +89,19 @@ def test_int8_is_compared_with_its_own_twin_too(variants: Outcome) -> None:
     assert int8.latency is not None
     assert [x.shape for x in int8.latency.twin_shapes] == [x.shape for x in int8.latency.shapes]
     assert int8.latency.subject.pruned_bytes == int8.graph.file.size_bytes < int8.latency.subject.dense_bytes
+
+
+def test_the_terminal_names_every_variant_in_80_columns(
+    variants: Outcome, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    summary = summarise(variants)
+    print_summary(summary, as_json=False)
+    shown = capsys.readouterr().out
+    assert all(f"│ {name} " in shown for name in NAMES)
+    without = summary.model_copy(update={"variants": summary.variants[:2]})
+    print_summary(without, as_json=False)
+    assert "engine" not in capsys.readouterr().out
 
 
 def test_how_trtexec_measures_the_engines(variants: Outcome) -> None:
