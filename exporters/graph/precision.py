@@ -13,6 +13,7 @@ from onnx_ir.passes import common
 
 from exporters.errors import ExportError
 from exporters.graph.editing import Constant, constant_of, insert_before, is_constant
+from exporters.precision import FLOAT32_LEFT_BYTES
 
 LOW_TYPES = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
 WIDE = frozenset(
@@ -20,8 +21,6 @@ WIDE = frozenset(
     | {"Cos", "Sin", "Exp", "Log", "Sqrt", "Pow", "Reciprocal", "Range"}
 )
 """Operators that stay in float32: sums of many terms, and functions with a wide range."""
-FLOAT32_LEFT_BYTES = 64 * 1024
-"""More than this in float32 initializers of a low-precision graph means that weights were left behind."""
 
 
 def lower_precision(model: ir.Model, dtype: ir.DataType, *, softmax_precision: bool = True) -> None:
