@@ -1,6 +1,5 @@
 """Writing a graph as an ONNX file, with the weights beside it where one file cannot hold them."""
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict, Field
 
 from exporters.errors import ExportError
+from exporters.hashing import file_sha256
 
 LARGEST_FILE_BYTES = 2**31 - 1
 """What one protobuf message may hold."""
@@ -73,10 +73,10 @@ def write_onnx(model: ir.Model, path: Path, largest_bytes: int = LARGEST_FILE_BY
     return OnnxArtefact(
         folder=path.parent,
         name=path.name,
-        sha256=_sha256(path),
+        sha256=file_sha256(path),
         size_bytes=path.stat().st_size + (data.stat().st_size if external else 0),
         external_data=data.name if external else None,
-        external_sha256=_sha256(data) if external else None,
+        external_sha256=file_sha256(data) if external else None,
         operators=dict(sorted(Counter(node.op_type for node in model.graph).items())),
         bytes_by_type=weights,
     )
@@ -89,8 +89,3 @@ def bytes_by_type(model: ir.Model) -> dict[str, int]:
         if value.const_value is not None:
             sizes[value.const_value.dtype.name.lower()] += value.const_value.nbytes
     return dict(sorted(sizes.items()))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

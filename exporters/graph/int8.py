@@ -61,16 +61,22 @@ class MatmulError(BaseModel):
 
 def quantized_weight(weight: Float) -> Float:
     """Round a weight, (inputs, outputs), to int8 with a symmetric scale for each output; return what it stands for."""
-    scale = _weight_scales(weight)
-    rounded: Float = np.clip(np.rint(weight / scale), -127, 127) * scale
+    scales = symmetric_scales(weight, axis=0)
+    rounded: Float = int8_steps(weight, scales) * scales
     return rounded
 
 
-def _weight_scales(weight: Float) -> Float:
-    """Return the scale of each output of a weight, (inputs, outputs): (outputs,)."""
-    largest = np.abs(weight).max(0)
+def symmetric_scales(numbers: Float, axis: int) -> Float:
+    """Return the scales with which the largest number along an axis becomes 127; the axis stays, with length 1."""
+    largest = np.abs(numbers).max(axis, keepdims=True)
     scales: Float = np.where(largest == 0, 1, largest / 127)
     return scales
+
+
+def int8_steps(numbers: Float, scales: Float | float) -> Float:
+    """Return numbers in steps of a scale, whole and from -127 to 127."""
+    steps: Float = np.clip(np.rint(numbers / scales), -127, 127)
+    return steps
 
 
 def quantized_dynamically(x: Float) -> Float:
@@ -88,7 +94,7 @@ def quantized_dynamically(x: Float) -> Float:
 def quantized_statically(x: Float, largest: float) -> Float:
     """Round activations to int8 by a fixed symmetric range, and return what that stands for."""
     scale = largest / 127 or 1.0
-    rounded: Float = np.clip(np.rint(x / scale), -127, 127) * scale
+    rounded: Float = int8_steps(x, scale) * scale
     return rounded
 
 
@@ -233,10 +239,9 @@ def _chosen(graph: ir.Graph, errors: Sequence[MatmulError]) -> list[ir.Node]:
 def _stored_weight(graph: ir.Graph, weight: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Store a weight, (inputs, outputs), as int8; returns it, its scales and its zero points, (outputs,)."""
     numbers = constant_of(weight)
-    scales = _weight_scales(numbers)
-    rows = np.clip(np.rint(numbers / scales), -127, 127).astype(np.int8)
+    scales = symmetric_scales(numbers, axis=0)
     return (
-        add_constant(graph, f"{weight.name}.int8", rows),
-        add_constant(graph, f"{weight.name}.scale", scales.astype(np.float32)),
-        add_constant(graph, f"{weight.name}.zero", np.zeros(len(scales), np.int8)),
+        add_constant(graph, f"{weight.name}.int8", int8_steps(numbers, scales).astype(np.int8)),
+        add_constant(graph, f"{weight.name}.scale", scales[0].astype(np.float32)),
+        add_constant(graph, f"{weight.name}.zero", np.zeros(numbers.shape[1], np.int8)),
     )

@@ -12,7 +12,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from exporters.errors import ExportError
-from exporters.graph.editing import Constant, constant_of, insert_before, is_constant
+from exporters.graph.editing import Constant, add_constant, constant_of, insert_before, is_constant, remove_unused
+from exporters.onnx_file import bytes_by_type
 from exporters.precision import FLOAT32_LEFT_BYTES
 
 LOW_TYPES = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
@@ -41,8 +42,8 @@ def lower_precision(model: ir.Model, dtype: ir.DataType, *, softmax_precision: b
     for node in list(model.graph):
         lowering.visit(node)
     lowering.restore_outputs()
-    common.RemoveUnusedNodesPass()(model)
-    left = float32_bytes(model)
+    remove_unused(model)
+    left = bytes_by_type(model).get("float", 0)
     if left > FLOAT32_LEFT_BYTES:
         raise ExportError(
             f"{left / 2**20:.1f} MiB of the weights stay in float32 in a {dtype.name.lower()} graph: an operator of "
@@ -50,17 +51,12 @@ def lower_precision(model: ir.Model, dtype: ir.DataType, *, softmax_precision: b
         )
 
 
-def float32_bytes(model: ir.Model) -> int:
-    """Return how many bytes of initializers are float32."""
-    values = model.graph.initializers.values()
-    return sum(x.const_value.nbytes for x in values if x.const_value is not None and x.dtype == ir.DataType.FLOAT)
-
-
 class _Lowering:
     def __init__(self, model: ir.Model, dtype: ir.DataType, softmax_precision: bool) -> None:
         self._graph = model.graph
         self._dtype = dtype
         self._softmax_precision = softmax_precision
+        self._constants: dict[ir.Value, ir.Value] = {}
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._low: set[ir.Value] = set()
 
@@ -102,14 +98,10 @@ class _Lowering:
         return bool(floats)  # embeddings, masks, and what is computed from weights alone
 
     def _lowered_constant(self, value: ir.Value) -> ir.Value:
-        key = (value, self._dtype)
-        if key not in self._casts:
+        if value not in self._constants:
             name = f"{value.name}.{self._dtype.name.lower()}"
-            tensor = ir.tensor(self._fitting(value), dtype=self._dtype, name=name)
-            lowered = ir.Value(name=name, type=ir.TensorType(self._dtype), shape=value.shape, const_value=tensor)
-            self._graph.register_initializer(lowered)
-            self._casts[key] = lowered
-        return self._casts[key]
+            self._constants[value] = add_constant(self._graph, name, self._fitting(value))
+        return self._constants[value]
 
     def _fitting(self, value: ir.Value) -> Constant:
         """Return a constant in the low precision; a mask's lowest number becomes the lowest that there is."""

@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.graph.editing import add_constant, constant_of, insert_before, is_constant, remove_unused, replace
+from exporters.graph.int8 import int8_steps, symmetric_scales
 
 SMALLEST_TABLE = 2**18
 """Tables with fewer numbers stay as they are: there is nothing to gain."""
@@ -28,9 +29,8 @@ def quantize_tables(model: ir.Model) -> list[str]:
         numbers = constant_of(table)
         if numbers.ndim != 2 or numbers.size < SMALLEST_TABLE or (axis is not None and axis.as_int() != 0):
             continue
-        largest = np.abs(numbers).max(1, keepdims=True)
-        scale = np.where(largest == 0, 1, largest / 127).astype(np.float32)
-        rows = np.clip(np.rint(numbers / scale), -127, 127).astype(np.int8)
+        scale = symmetric_scales(numbers, axis=1).astype(np.float32)
+        rows = int8_steps(numbers, scale).astype(np.int8)
         ids, output = node.inputs[1], node.outputs[0]
         picked = insert_before(node, "Gather", [add_constant(model.graph, f"{table.name}.int8", rows), ids])
         scales = insert_before(node, "Gather", [add_constant(model.graph, f"{table.name}.scale", scale), ids])

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from exporters.errors import EngineError
 from exporters.gpu import describe_gpu
+from exporters.hashing import file_sha256
 from exporters.precision import Precision
 from exporters.spec import TensorSpec
 from exporters.tensorrt.bindings import Bindings, BindingsName
@@ -189,12 +190,6 @@ def check_machine(record: EngineRecord, machine: EngineMachine) -> None:
     reason = _gpu_misfit(record, machine.gpu)
     if reason is not None:
         raise EngineError(f"{reason}: build it again on this machine.")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version_fits(record: EngineRecord, version: str) -> bool:

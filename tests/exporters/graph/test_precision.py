@@ -8,7 +8,8 @@ import pytest
 from exporters.errors import ExportError
 from exporters.graph.editing import constant_of
 from exporters.graph.emulation import emulate_bfloat16
-from exporters.graph.precision import float32_bytes, lower_precision
+from exporters.graph.precision import lower_precision
+from exporters.onnx_file import bytes_by_type
 
 TEXT = """
 small (int64[B,S] ids, bool[B,1,S] mask) => (float[B,3] y) {
@@ -46,7 +47,7 @@ def test_types_are_those_that_were_asked_for(dtype: ir.DataType, graph_of: Any, 
     model = small(graph_of, numbers)
     lower_precision(model, dtype)
     assert {name for name, value in model.graph.initializers.items() if value.dtype == ir.DataType.FLOAT} == {"scale"}
-    assert float32_bytes(model) == 4
+    assert bytes_by_type(model)["float"] == 4
     inputs = {node.op_type: [x.dtype for x in node.inputs if x is not None] for node in model.graph}
     assert inputs["MatMul"] == [dtype, dtype]
     assert inputs["LayerNormalization"] == [dtype] * 3
