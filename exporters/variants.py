@@ -68,11 +68,16 @@ class Variant:
         return f"{self.runtime}-{self.precision}"
 
     @property
-    def file_name(self) -> str:
-        """The name of its ONNX file: ``model.onnx`` for ONNX Runtime's CPU provider in fp32."""
+    def stem(self) -> str:
+        """What its files are called: ``model`` for ONNX Runtime's CPU provider in fp32."""
         parts = [self.runtime.value] if self.runtime is not Runtime.ONNXRUNTIME else []
         parts += [self.precision.value] if parts or self.precision is not Precision.FP32 else []
-        return "-".join(("model", *parts)) + ".onnx"
+        return "-".join(("model", *parts))
+
+    @property
+    def file_name(self) -> str:
+        """The name of its ONNX file."""
+        return f"{self.stem}.onnx"
 
 
 REFERENCE = Variant(Runtime.ONNXRUNTIME, Precision.FP32)

@@ -64,9 +64,7 @@ class VariantProof:
         """Return the commands, run in the bundle, with which trtexec measures an engine's latency at shapes."""
         if self.engine is None or self.engine.bindings != "tensorrt":
             return ()
-        model = TrtexecModel.of_engine(
-            Path(ENGINES) / Path(self.variant.file_name).with_suffix(PLAN_SUFFIX), self.engine
-        )
+        model = TrtexecModel.of_engine(Path(ENGINES) / f"{self.variant.stem}{PLAN_SUFFIX}", self.engine)
         return tuple(trtexec_command(model, shape, settings, cuda_graphs=False) for shape in shapes)
 
 
@@ -101,4 +99,4 @@ def read_proofs(
 def _engine(variant: Variant, files: Callable[[str], Path]) -> EngineRecord | None:
     if variant.runtime is not Runtime.TENSORRT:
         return None
-    return EngineRecord.read(files(ENGINES) / Path(variant.file_name).with_suffix(RECORD_SUFFIX))
+    return EngineRecord.read(files(ENGINES) / f"{variant.stem}{RECORD_SUFFIX}")

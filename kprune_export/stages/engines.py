@@ -10,7 +10,7 @@ from exporters.variants import Runtime, Variant
 from kprune_export.bundle.layout import ENGINES, ONNX_FOLDER
 from kprune_export.job import Job
 from kprune_export.stages.base import Desk, ShareDone, Stage, part_of
-from kprune_export.stages.export import DENSE_FOLDER, exported_checkpoint, model_spec
+from kprune_export.stages.export import DENSE_ENGINES, DENSE_FOLDER, exported_checkpoint, model_spec
 from pruning.checkpoint.load import EncoderCheckpoint
 
 
@@ -38,7 +38,7 @@ class DenseEngineStage(Stage):
 
     name = "dense-engines"
     title = "Building the dense twin's engines"
-    outputs = (f"{DENSE_FOLDER}-{ENGINES}",)
+    outputs = (DENSE_ENGINES,)
     needs = ("dense-twin",)
     reproducible = False
     transient = True
@@ -76,13 +76,12 @@ def build_engines(
     spec = model_spec(checkpoint, job.versions)
     wanted = [variant for variant in variants if variant.runtime is Runtime.TENSORRT]
     for done, variant in enumerate(wanted):
-        path = graphs / variant.file_name
         engine_from_onnx(
-            path,
+            graphs / variant.file_name,
             spec,
             variant.precision,
             folder,
-            path.stem,
+            variant.stem,
             job.recipe.engine,
             part_of(progress, done, len(wanted)),
         )

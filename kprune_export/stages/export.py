@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from exporters.onnx_export import OPSET, exported_graph
 from exporters.runners.base import Feeds
 from exporters.spec import BATCH, SEQUENCE, ModelSpec, TensorSpec
 from exporters.variants import GraphRecord, Variant, write_variant
-from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, ONNX_FOLDER
+from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER
 from kprune_export.job import Job
 from kprune_export.proof import Reports
 from kprune_export.stages.base import Desk, Files, ShareDone, Stage
@@ -17,6 +17,7 @@ from pruning.serving import ServingModule
 from pruning.tasks import Output
 
 DENSE_FOLDER = "dense"
+DENSE_ENGINES = f"dense-{ENGINES}"
 RANGE_TEXTS = 64
 """How many calibration texts int8's ranges are measured on."""
 
@@ -57,6 +58,23 @@ def exported_checkpoint(job: Job, files: Files) -> EncoderCheckpoint:
     if job.ships_checkpoint:
         return load_checkpoint(files(CHECKPOINT))
     return job.source
+
+
+class VariantFolders(NamedTuple):
+    """Where a model's variants are: the ONNX files, and the engines where this machine uses them."""
+
+    graphs: Path
+    engines: Path | None
+
+
+def shipped_folders(job: Job, files: Files) -> VariantFolders:
+    """Return where the variants that ship are."""
+    return VariantFolders(files(ONNX_FOLDER), files(ENGINES) if job.builds_engines else None)
+
+
+def dense_folders(job: Job, files: Files) -> VariantFolders:
+    """Return where the dense twin's variants are."""
+    return VariantFolders(files(DENSE_FOLDER), files(DENSE_ENGINES) if job.times_engines else None)
 
 
 def range_feeds(checkpoint: EncoderCheckpoint, job: Job) -> tuple[Feeds, ...]:

@@ -1,22 +1,25 @@
 """Measure the exported variants against the dense model: fidelity on held-out texts, and latency."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
-from exporters.fidelity import FidelityMeasure, FidelityReport
+from exporters.fidelity import FidelityReport
 from exporters.latency import LatencyReport, Measured, measure_latency
 from exporters.runners.available import runs_here
 from exporters.runners.base import Runner
 from exporters.runners.onnxruntime_runner import pool_description
+from exporters.spec import ModelSpec
 from exporters.variants import REFERENCE, GraphRecord, Runtime, Variant
-from kprune_export.bundle.layout import ENGINES, FIDELITY, GRAPHS, LATENCY, ONNX_FOLDER
+from kprune_export.bundle.layout import FIDELITY, GRAPHS, LATENCY
 from kprune_export.evaluation import EVALUATIONS
 from kprune_export.evaluation.base import Evaluation
 from kprune_export.job import Job
 from kprune_export.proof import Reports
 from kprune_export.stages.base import Desk, ShareDone, Stage, part_of
-from kprune_export.stages.export import DENSE_FOLDER, exported_checkpoint, model_spec
+from kprune_export.stages.export import dense_folders, exported_checkpoint, model_spec, shipped_folders
 from kprune_export.stages.runners import open_variant, timer_of
+from pruning.calibration.batches import Batch
 
 
 class FidelityStage(Stage):
@@ -34,21 +37,20 @@ class FidelityStage(Stage):
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Compare with the dense model in fp32, and with that in the variant's own precision."""
-        graphs, dense_graphs = desk.files(ONNX_FOLDER), desk.files(DENSE_FOLDER)
-        engines = desk.files(ENGINES) if job.builds_engines else None
-        dense_engines = desk.files(f"{DENSE_FOLDER}-{ENGINES}") if job.times_engines else None
+        shipped, twins = shipped_folders(job, desk.files), dense_folders(job, desk.files)
         pairs = [(variant, twin) for variant in job.variants for twin in _twins(variant)]
+        batches = _evaluation(job).batches(job.recipe.seed, job.largest_batch)
         reports: dict[str, FidelityReport] = {}
         for done, (variant, twin) in enumerate(pairs):
-            evaluation = EVALUATIONS[job.source.task.kind](job.source, job.held_out, job.labels)
+            evaluation = _evaluation(job)
             with (
-                open_variant(twin, dense_graphs, dense_engines, job.threads) as dense,
-                open_variant(variant, graphs, engines, job.threads) as pruned,
+                open_variant(twin, *twins, job.threads) as dense,
+                open_variant(variant, *shipped, job.threads) as pruned,
             ):
-                _evaluate(evaluation, job, dense, pruned, part_of(desk.progress, done, len(pairs)))
+                _evaluate(evaluation, batches, dense, pruned, part_of(desk.progress, done, len(pairs)))
                 runtime = pruned.name
             if twin == REFERENCE:
-                reports[str(variant)] = _report(evaluation, job, runtime)
+                reports[str(variant)] = _report(evaluation, job, sum(len(batch.rows) for batch in batches), runtime)
             else:
                 report = reports[str(variant)]
                 reports[str(variant)] = report.model_copy(update={"twin_measures": evaluation.fidelity()})
@@ -76,9 +78,10 @@ class LatencyStage(Stage):
         """Time each variant against dense fp32 in the same runtime, and against dense in its own precision."""
         timed = [variant for variant in job.variants if runs_here(variant.runtime)]
         pairs = [(variant, twin) for variant in timed for twin in _twins(variant, variant.runtime)]
+        spec = model_spec(exported_checkpoint(job, desk.files), job.versions)
         reports: dict[str, LatencyReport] = {}
         for done, (variant, twin) in enumerate(pairs):
-            report = _time(job, desk, variant, twin, part_of(desk.progress, done, len(pairs)))
+            report = _time(job, desk, spec, variant, twin, part_of(desk.progress, done, len(pairs)))
             if str(variant) in reports:
                 report = reports[str(variant)].model_copy(update={"twin_shapes": report.shapes})
             reports[str(variant)] = report
@@ -90,48 +93,50 @@ def _twins(variant: Variant, runtime: Runtime = REFERENCE.runtime) -> tuple[Vari
     return tuple(dict.fromkeys((Variant(runtime, REFERENCE.precision), variant)))
 
 
-def _evaluate(evaluation: Evaluation, job: Job, dense: Runner, pruned: Runner, progress: ShareDone) -> None:
-    batches = evaluation.batches(job.recipe.seed, job.largest_batch)
+def _evaluation(job: Job) -> Evaluation:
+    return EVALUATIONS[job.source.task.kind](job.source, job.held_out, job.labels)
+
+
+def _evaluate(
+    evaluation: Evaluation, batches: Sequence[Batch], dense: Runner, pruned: Runner, progress: ShareDone
+) -> None:
     for done, batch in enumerate(batches, start=1):
         feeds = {spec.name: batch.inputs[spec.name].numpy() for spec in dense.inputs}
         evaluation.add(batch, dense.run(feeds), pruned.run(feeds))
         progress(done / len(batches))
 
 
-def _report(evaluation: Evaluation, job: Job, runtime: str) -> FidelityReport:
-    measures: tuple[FidelityMeasure, ...] = evaluation.fidelity()
+def _report(evaluation: Evaluation, job: Job, texts: int, runtime: str) -> FidelityReport:
     first, *further = evaluation.metrics() or (None,)
     return FidelityReport(
         task=job.source.task.kind.value,
-        texts=sum(len(batch.rows) for batch in evaluation.batches(job.recipe.seed, job.largest_batch)),
+        texts=texts,
         texts_sha256=job.held_out_record.sha256,
         runtime=runtime,
-        measures=measures,
+        measures=evaluation.fidelity(),
         metric=first,
         further_metrics=tuple(further),
     )
 
 
-def _time(job: Job, desk: Desk, variant: Variant, twin: Variant, progress: ShareDone) -> LatencyReport:
-    graphs, dense_graphs = desk.files(ONNX_FOLDER), desk.files(DENSE_FOLDER)
-    engines = desk.files(ENGINES) if job.builds_engines else None
-    dense_engines = desk.files(f"{DENSE_FOLDER}-{ENGINES}") if job.times_engines else None
+def _time(job: Job, desk: Desk, spec: ModelSpec, variant: Variant, twin: Variant, progress: ShareDone) -> LatencyReport:
+    shipped, twins = shipped_folders(job, desk.files), dense_folders(job, desk.files)
     subject = Measured(
-        dense_bytes=Reports[GraphRecord].read(dense_graphs / GRAPHS).variants[str(twin)].file.size_bytes,
-        pruned_bytes=Reports[GraphRecord].read(graphs / GRAPHS).variants[str(variant)].file.size_bytes,
+        dense_bytes=Reports[GraphRecord].read(twins.graphs / GRAPHS).variants[str(twin)].file.size_bytes,
+        pruned_bytes=Reports[GraphRecord].read(shipped.graphs / GRAPHS).variants[str(variant)].file.size_bytes,
         threads=job.threads,
         machine=job.machine,
     )
     with contextlib.ExitStack() as opened:
-        dense = opened.enter_context(open_variant(twin, dense_graphs, dense_engines, job.threads))
-        pruned = opened.enter_context(open_variant(variant, graphs, engines, job.threads))
+        dense = opened.enter_context(open_variant(twin, *twins, job.threads))
+        pruned = opened.enter_context(open_variant(variant, *shipped, job.threads))
         again = None
         if twin.precision is REFERENCE.precision:  # the machine is checked with what speedups are relative to
-            again = opened.enter_context(open_variant(twin, dense_graphs, dense_engines, job.threads))
+            again = opened.enter_context(open_variant(twin, *twins, job.threads))
         return measure_latency(
             dense,
             pruned,
-            model_spec(exported_checkpoint(job, desk.files), job.versions),
+            spec,
             job.shapes,
             subject,
             pool_description(),

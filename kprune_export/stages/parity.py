@@ -23,11 +23,18 @@ from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import Shape
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.variants import GraphRecord, Runtime, Variant
-from kprune_export.bundle.layout import ENGINES, GRAPHS, ONNX_FOLDER, PARITY
+from kprune_export.bundle.layout import GRAPHS, PARITY
 from kprune_export.job import Job
 from kprune_export.proof import Reports
 from kprune_export.stages.base import Desk, Files, ShareDone, Stage, part_of
-from kprune_export.stages.export import DENSE_FOLDER, exported_checkpoint, model_spec, range_feeds
+from kprune_export.stages.export import (
+    VariantFolders,
+    dense_folders,
+    exported_checkpoint,
+    model_spec,
+    range_feeds,
+    shipped_folders,
+)
 from kprune_export.stages.runners import open_variant
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.serving import ServingModule
@@ -40,7 +47,7 @@ _FLOAT_TOLERANCES = {
 
 
 class ParityStage(Stage):
-    """Compare every variant, and the dense twins that measuring needs, with their checkpoint in torch: parity.json."""
+    """Compare every variant that ships with its checkpoint in torch: writes parity.json."""
 
     name = "parity"
     title = "Checking parity with torch"
@@ -53,11 +60,12 @@ class ParityStage(Stage):
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Compare; the reports are written even where parity fails."""
-        engines = desk.files(ENGINES) if job.builds_engines else None
-        reports = parity_of(
-            exported_checkpoint(job, desk.files), job, job.variants, desk.files(ONNX_FOLDER), engines, desk.progress
-        )
-        Reports[ParityReport](variants=reports).write(desk.folder / PARITY)
+        Reports[ParityReport](variants=self.compare(job, desk)).write(desk.folder / self.outputs[0])
+
+    def compare(self, job: Job, desk: Desk) -> dict[str, ParityReport]:
+        """Return the reports by the variants' names."""
+        checkpoint = exported_checkpoint(job, desk.files)
+        return parity_of(checkpoint, job, job.variants, shipped_folders(job, desk.files), desk.progress)
 
     def check(self, files: Files) -> None:
         """Stop the run if parity failed.
@@ -66,7 +74,7 @@ class ParityStage(Stage):
             ParityError: with the worst case of the first variant that failed, and where the whole report is.
 
         """
-        raise_if_failed(files(PARITY))
+        raise_if_failed(files(self.outputs[0]))
 
 
 class DenseParityStage(ParityStage):
@@ -78,42 +86,36 @@ class DenseParityStage(ParityStage):
     needs = ("dense-twin", "dense-engines")
     transient = True
 
-    def execute(self, job: Job, desk: Desk) -> None:
-        """Compare."""
-        engines = desk.files(f"{DENSE_FOLDER}-{ENGINES}") if job.times_engines else None
-        reports = parity_of(job.take_dense(), job, job.dense_variants, desk.files(DENSE_FOLDER), engines, desk.progress)
-        Reports[ParityReport](variants=reports).write(desk.folder / self.outputs[0])
-
-    def check(self, files: Files) -> None:
-        """Stop the run if parity failed; errors as `ParityStage.check`."""
-        raise_if_failed(files(self.outputs[0]))
+    def compare(self, job: Job, desk: Desk) -> dict[str, ParityReport]:
+        """Return the reports by the variants' names."""
+        folders = dense_folders(job, desk.files)
+        return parity_of(job.take_dense(), job, job.dense_variants, folders, desk.progress)
 
 
 def parity_of(
     checkpoint: EncoderCheckpoint,
     job: Job,
     variants: Sequence[Variant],
-    graphs: Path,
-    engines: Path | None,
+    folders: VariantFolders,
     progress: ShareDone,
 ) -> dict[str, ParityReport]:
     """Compare a checkpoint's variants with it, and return the reports by the variants' names."""
     spec = model_spec(checkpoint, job.versions)
     module = ServingModule(checkpoint).eval()
-    records = Reports[GraphRecord].read(graphs / GRAPHS).variants
+    records = Reports[GraphRecord].read(folders.graphs / GRAPHS).variants
     feeds = range_feeds(checkpoint, job)
     reports: dict[str, ParityReport] = {}
     for variant in variants:
         fp32 = variant.precision is Precision.FP32
         runs_engine = variant.runtime is Runtime.TENSORRT and runs_here(variant.runtime)
         profiles = job.recipe.engine.profiles_for(spec.max_positions) if runs_engine else ()
-        with open_variant(variant, graphs, engines, job.threads) as candidate:
+        with open_variant(variant, *folders, job.threads) as candidate:
             reports[str(variant)] = check_parity(
                 TorchRunner(module, spec),
                 candidate,
                 spec,
                 tolerance=tolerance_of(variant, records[str(variant)]),
-                locate=_locator(module, graphs / variant.file_name, job.threads) if fp32 else lambda _: None,
+                locate=_locator(module, folders.graphs / variant.file_name, job.threads) if fp32 else lambda _: None,
                 progress=part_of(progress, len(reports), len(variants)),
                 texts=feeds if variant.precision is Precision.INT8 else (),
                 shapes=(*PARITY_SHAPES, *(x for profile in profiles for x in (profile.min, profile.opt, profile.max))),

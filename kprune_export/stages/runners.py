@@ -50,7 +50,7 @@ def open_variant(variant: Variant, graphs: Path, engines: Path | None, threads: 
             yield runner
         return
     if variant.runtime is Runtime.TENSORRT and engines is not None:
-        opened: Runner = TensorRTRunner(engines / (path.stem + PLAN_SUFFIX))
+        opened: Runner = TensorRTRunner(engines / f"{variant.stem}{PLAN_SUFFIX}")
     elif variant.runtime is Runtime.ONNXRUNTIME_CUDA:
         opened = BoundOnnxRuntimeRunner(path, threads)
     else:

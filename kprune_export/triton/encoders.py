@@ -83,7 +83,7 @@ def serve_variant(bundle: Path, variant: Variant, backend: Backend, name: str, m
         files[graph.file.external_data] = path.with_name(graph.file.external_data)
     profiles: tuple[str, ...] = ()
     if backend == "tensorrt":
-        plan = bundle / ENGINES / Path(variant.file_name).with_suffix(PLAN_SUFFIX)
+        plan = bundle / ENGINES / f"{variant.stem}{PLAN_SUFFIX}"
         engine = EngineRecord.read(plan.with_suffix(RECORD_SUFFIX))
         check_plan(engine, plan)
         for side, other in ((inputs, engine.inputs), (outputs, engine.outputs)):
