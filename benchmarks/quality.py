@@ -38,6 +38,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "kprune": {},
     "kprune-paper": {"method": "kprune-paper"},
     "kprune-paper, constants fitted here": {"method": "kprune-paper", "head_weight": 8.0, "ridge": 1e-4},
+    "kwon2022": {"method": "kwon2022"},
+    "kcm2023": {"method": "kcm2023"},
+    "magnitude": {"method": "magnitude"},
+    "random": {"method": "random"},
 }
 FITTED_BALANCE = {"sst2": 0.005, "mrpc": 0.005, "stsb": 0.0005}
 
@@ -216,7 +220,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--rates", default="0.5,0.6,0.7,0.8")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--variants", default=";".join(METHODS), help="separated by semicolons")
+    parser.add_argument(
+        "--variants", default="kprune;kprune-paper", help=f"separated by semicolons: {'; '.join(METHODS)}"
+    )
     parser.add_argument("--ablation", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
