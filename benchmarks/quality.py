@@ -31,6 +31,7 @@ from pruning.calibration.examples import Example, flatten_pairs, read_examples, 
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.methods.kprune import method as default_method
 from pruning.methods.kprune import sensitivity
+from pruning.methods.kprune.allocation import WidthChoices
 from pruning.methods.kprune.elimination import Elimination
 
 TASKS = ("sst2", "mrpc", "stsb")
@@ -81,10 +82,10 @@ def energy_elimination(problem: Any, old: Tensor, ridge: float, unit_size: int, 
     return found
 
 
-def uniform(curves: Sequence[Any], costs: Sequence[int], budget: int) -> list[int]:
+def uniform(sublayers: Sequence[WidthChoices], budget: int) -> list[int]:
     """Keep the same share of every sublayer."""
-    dense = sum((len(curve) - 1) * cost for curve, cost in zip(curves, costs, strict=True))
-    return [int((len(curve) - 1) * budget / dense) for curve in curves]
+    dense = sum(int(choices.costs[-1]) for choices in sublayers)
+    return [int(choices.widths[-1] * budget / dense) for choices in sublayers]
 
 
 def two_patches(name: str, replacement: Callable[..., Any]) -> contextlib.ExitStack:

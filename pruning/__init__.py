@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pruning.checkpoint.sentence import load_sentence_transformer
     from pruning.methods.settings import PruningSettings
     from pruning.plan import PruningPlan
-    from pruning.prune import prune_checkpoint
+    from pruning.prune import prune_checkpoint, sensitivity_of
     from pruning.serving import ServingModule
 
 _HOMES = {
@@ -26,6 +26,7 @@ _HOMES = {
     "load_sentence_transformer": "pruning.checkpoint.sentence",
     "prune_checkpoint": "pruning.prune",
     "save_pruned": "pruning.checkpoint.save",
+    "sensitivity_of": "pruning.prune",
 }
 __all__ = [
     "EncoderCheckpoint",
@@ -37,6 +38,7 @@ __all__ = [
     "load_sentence_transformer",
     "prune_checkpoint",
     "save_pruned",
+    "sensitivity_of",
 ]
 
 

@@ -81,7 +81,8 @@ class PruningPlan(_Record):
     shape: EncoderShape
     sequence_length: Count
     """Tokens in the sequence that FLOPs are counted at."""
-    requested_reduction: Annotated[float, Field(gt=0, lt=1)]
+    requested_reduction: Annotated[float, Field(gt=0, lt=1)] | None
+    """The share of FLOPs that was asked to be removed; None where widths were asked for."""
     source_sha256: Sha256
     """Hash of the dense checkpoint's weights."""
     method: MethodRecord

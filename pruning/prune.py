@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pruning.calibration.batches import Batch
@@ -11,6 +12,8 @@ from pruning.errors import CalibrationError, CheckpointError
 from pruning.methods import method_for
 from pruning.methods.base import Progress, PruningRun
 from pruning.methods.journal import Journal, fingerprint
+from pruning.methods.kprune.method import measure_sensitivity
+from pruning.methods.kprune.sensitivity import SensitivityCurve
 from pruning.methods.placement import CPU, Placement
 from pruning.methods.settings import PruningSettings
 from pruning.methods.shards import shard
@@ -42,18 +45,74 @@ def prune_checkpoint(
     Raises:
         CheckpointError: the checkpoint is pruned already.
         CalibrationError: the task cannot use the texts, or there are too few tokens.
-        BudgetError: the reduction is not in (0, 1), or leaves nothing to keep.
+        BudgetError: the reduction is not in (0, 1), or leaves nothing to keep, or the widths do not fit.
         MethodError: there is no such method, or it has no such hyperparameter.
         SolveError: a sublayer's weights could not be solved for.
 
     """
+    method = method_for(settings)
+    prepared = _prepare(checkpoint, examples, settings, seed, placement, journal_folder, progress)
+    checkpoint.model.to(placement.storage)
+    layers = method.prune(prepared.run)
+    checkpoint.model.to("cpu")
+    chosen = {name: value for name, value in method.defaults.items() if value is not None}
+    return PruningPlan(
+        family=checkpoint.family.name,
+        shape=prepared.run.adapter.shape,
+        sequence_length=settings.sequence_length,
+        requested_reduction=settings.flops_reduction,
+        source_sha256=prepared.source_sha256,
+        method=MethodRecord(name=method.name, parameters={**chosen, **settings.hyperparameters}),
+        calibration=prepared.calibration,
+        layers=layers,
+    )
+
+
+def sensitivity_of(
+    checkpoint: EncoderCheckpoint,
+    examples: Sequence[Example],
+    settings: PruningSettings,
+    seed: int,
+    placement: Placement = CPU,
+    journal_folder: Path | None = None,
+    progress: Progress = lambda _: None,
+) -> tuple[SensitivityCurve, ...]:
+    """Measure how far the output of a dense checkpoint's model moves when each sublayer is cut; it stays as it is.
+
+    Pruning measures the same curves itself, unless it is given widths: this is for whoever chooses those.
+    Arguments and errors are those of `prune_checkpoint`; of the settings only what concerns the texts is used.
+    """
+    prepared = _prepare(checkpoint, examples, settings, seed, placement, journal_folder, progress)
+    checkpoint.model.to(placement.storage)
+    curves = measure_sensitivity(prepared.run)
+    checkpoint.model.to("cpu")
+    return tuple(curves)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A run, and what its plan records of it."""
+
+    run: PruningRun
+    source_sha256: str
+    calibration: CalibrationRecord
+
+
+def _prepare(
+    checkpoint: EncoderCheckpoint,
+    examples: Sequence[Example],
+    settings: PruningSettings,
+    seed: int,
+    placement: Placement,
+    journal_folder: Path | None,
+    progress: Progress,
+) -> _Prepared:
     if checkpoint.plan is not None:
         raise CheckpointError(
             f"{checkpoint.folder.path} is pruned already, by {checkpoint.plan.flops_reduction:.1%}: "
             "prune the dense checkpoint that it came from."
         )
     examples = checkpoint.task.texts(examples)
-    method = method_for(settings)
     adapter = checkpoint.open()
     batches = checkpoint.batches(examples, seed)
     tokens = check_tokens(batches, adapter.shape)
@@ -61,7 +120,7 @@ def prune_checkpoint(
     texts_sha256 = examples_sha256(examples)
     journal = None
     if journal_folder is not None:
-        run = fingerprint(
+        decided_by = fingerprint(
             source=source_sha256,
             texts=texts_sha256,
             seed=seed,
@@ -69,21 +128,10 @@ def prune_checkpoint(
             pooling=checkpoint.pooled_by,
             placement=repr(placement),
         )
-        journal = Journal(journal_folder, run)
-    checkpoint.model.to(placement.storage)
-    layers = method.prune(PruningRun(adapter, shard(batches), settings, placement, journal, progress))
-    checkpoint.model.to("cpu")
-    chosen = {name: value for name, value in method.defaults.items() if value is not None}
-    return PruningPlan(
-        family=checkpoint.family.name,
-        shape=adapter.shape,
-        sequence_length=settings.sequence_length,
-        requested_reduction=settings.flops_reduction,
-        source_sha256=source_sha256,
-        method=MethodRecord(name=method.name, parameters={**chosen, **settings.hyperparameters}),
-        calibration=CalibrationRecord(texts=len(examples), tokens=tokens, sha256=texts_sha256, seed=seed),
-        layers=layers,
-    )
+        journal = Journal(journal_folder, decided_by)
+    run = PruningRun(adapter, shard(batches), settings, placement, journal, progress)
+    calibration = CalibrationRecord(texts=len(examples), tokens=tokens, sha256=texts_sha256, seed=seed)
+    return _Prepared(run, source_sha256, calibration)
 
 
 def check_tokens(batches: Sequence[Batch], shape: EncoderShape) -> int:

@@ -123,6 +123,11 @@ def check_budget(shape: EncoderShape, settings: PruningSettings) -> int:
         BudgetError: the reduction is not in (0, 1), or leaves not even one neuron.
 
     """
+    if settings.flops_reduction is None:
+        raise BudgetError(
+            f"The method {settings.method} needs a FLOPs reduction: only kprune can be given widths, as a latency "
+            "target gives them."
+        )
     costs = costs_of(shape, settings)
     dense = shape.layers * (shape.heads * costs.head + shape.neurons * costs.neuron)
     left = budget_flops(dense, settings.flops_reduction)

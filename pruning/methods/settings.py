@@ -1,8 +1,8 @@
 """What a pruning run is asked to do."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DEFAULT_METHOD = "kprune"
 
@@ -15,8 +15,10 @@ class PruningSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    flops_reduction: float
+    flops_reduction: float | None = None
     """The share of the encoder's FLOPs to remove, above 0 and below 1."""
+    widths: tuple[tuple[int, int], ...] | None = None
+    """How many heads and neurons every layer keeps, in place of a FLOPs reduction."""
     sequence_length: Annotated[int, Field(ge=1)] = 128
     """Tokens in the sequence that FLOPs are counted at."""
     method: str = DEFAULT_METHOD
@@ -31,6 +33,12 @@ class PruningSettings(BaseModel):
     """How strongly tuned weights are drawn to the old ones, relative to each feature's energy."""
     seed: int = 0
     """The seed of a method that draws at random."""
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if self.flops_reduction is not None and self.widths is not None:
+            raise ValueError("give a FLOPs reduction or widths, not both")
+        return self
 
     @property
     def hyperparameters(self) -> dict[str, float]:

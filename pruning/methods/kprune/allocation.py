@@ -1,12 +1,52 @@
-"""Widths under a budget: dynamic programming over the sublayers' sensitivity curves."""
+"""Widths under a budget: dynamic programming over the sublayers' sensitivity curves.
+
+What a width costs is any additive measure: FLOPs, or the time that a latency table gives.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 STEPS = 2000
 """Into how many steps the budget is divided, at most."""
+
+
+@dataclass(frozen=True)
+class WidthChoices:
+    """The widths that one sublayer may be given.
+
+    Attributes:
+        widths: ascending, from 0, (n,).
+        losses: what each loses, never rising, (n,).
+        costs: what each costs, whole numbers, ascending, (n,).
+
+    """
+
+    widths: NDArray[np.int64]
+    losses: NDArray[np.float64]
+    costs: NDArray[np.int64]
+
+    @classmethod
+    def of_units(cls, losses: NDArray[np.float64], unit_cost: int) -> Self:
+        """Return the choices where every width may be had and each unit costs the same.
+
+        Args:
+            losses: the loss at every width from 0 up.
+            unit_cost: what one unit costs.
+
+        """
+        widths = np.arange(len(losses))
+        return cls(widths, losses, widths * unit_cost)
+
+    @classmethod
+    def worth_having(cls, widths: NDArray[np.int64], losses: NDArray[np.float64], costs: NDArray[np.int64]) -> Self:
+        """Return the choices without widths that cost as much as a wider one does."""
+        cheapest_wider = np.append(np.minimum.accumulate(costs[::-1])[::-1][1:], np.iinfo(np.int64).max)
+        kept = costs < cheapest_wider
+        return cls(widths[kept], losses[kept], costs[kept])
 
 
 def interpolate_curve(widths: Sequence[int], losses: Sequence[float]) -> NDArray[np.float64]:
@@ -22,52 +62,51 @@ def interpolate_curve(widths: Sequence[int], losses: Sequence[float]) -> NDArray
     return np.interp(np.arange(int(at[-1]) + 1), at, loss)
 
 
-def allocate(curves: Sequence[NDArray[np.float64]], costs: Sequence[int], budget: int) -> list[int]:
+def allocate(sublayers: Sequence[WidthChoices], budget: int) -> list[int]:
     """Choose the widths that cost at most ``budget`` and lose least in sum.
 
     Args:
-        curves: for each sublayer, its loss at every width from 0 up.
-        costs: for each sublayer, what one unit costs.
-        budget: what all units together may cost.
+        sublayers: the choices of each.
+        budget: what all widths together may cost; at least the sum of the narrowest.
 
     Returns:
-        The widths; what is left over is less than the cheapest unit's cost, unless nothing more is to be had.
+        The widths; no next wider choice fits into what is left over.
 
     """
-    step = -(-budget // STEPS)
-    steps = budget // step
+    least = sum(int(choices.costs[0]) for choices in sublayers)
+    step = max(1, -(-(budget - least) // STEPS))
+    steps = (budget - least) // step
     best = np.zeros(steps + 1)
-    choices = []
-    for curve, cost in zip(curves, costs, strict=True):
-        # the widest that a number of steps pays for; narrower ones are never better
-        affordable = np.minimum(np.arange(steps + 1) * step // cost, len(curve) - 1)
-        spent = np.unique(-(-np.arange(len(curve)) * cost // step))
-        spent = spent[spent <= steps]
-        total = np.full((len(spent), steps + 1), np.inf)
-        for row, taken in enumerate(spent):
-            total[row, taken:] = best[: steps + 1 - taken] + curve[affordable[taken]]
-        choice = total.argmin(0)
-        choices.append(spent[choice])
+    taken, chosen = [], []
+    for choices in sublayers:
+        needed = -(-(choices.costs - choices.costs[0]) // step)
+        # of the widths that take the same steps the widest: narrower ones are never better
+        last = np.flatnonzero(np.append(np.diff(needed) > 0, True))
+        last = last[needed[last] <= steps]
+        total = np.full((len(last), steps + 1), np.inf)
+        for row, index in enumerate(last):
+            total[row, needed[index] :] = best[: steps + 1 - needed[index]] + choices.losses[index]
+        rows = total.argmin(0)
+        chosen.append(last[rows])
+        taken.append(needed[last][rows])
         best = total.min(0)
-    left, widths = steps, []
-    for number in reversed(range(len(curves))):
-        taken = int(choices[number][left])
-        widths.append(min(taken * step // costs[number], len(curves[number]) - 1))
-        left -= taken
-    return _spend(widths[::-1], curves, costs, budget)
+    left, indices = steps, []
+    for number in reversed(range(len(sublayers))):
+        indices.append(int(chosen[number][left]))
+        left -= int(taken[number][left])
+    return _spend(indices[::-1], sublayers, budget)
 
 
-def _spend(widths: list[int], curves: Sequence[NDArray[np.float64]], costs: Sequence[int], budget: int) -> list[int]:
-    """Use up what rounding has left over, where the loss falls most for the cost."""
-    left = budget - sum(width * cost for width, cost in zip(widths, costs, strict=True))
+def _spend(indices: list[int], sublayers: Sequence[WidthChoices], budget: int) -> list[int]:
+    """Use up what rounding has left over, where the loss falls most for the cost, and return the widths."""
+    left = budget - sum(int(x.costs[index]) for x, index in zip(sublayers, indices, strict=True))
     while True:
-        gains = [
-            ((curve[width] - curve[width + 1]) / cost, -number)
-            for number, (width, curve, cost) in enumerate(zip(widths, curves, costs, strict=True))
-            if width + 1 < len(curve) and cost <= left
-        ]
+        gains = []
+        for number, (choices, index) in enumerate(zip(sublayers, indices, strict=True)):
+            if index + 1 < len(choices.widths) and (more := int(np.diff(choices.costs[index : index + 2])[0])) <= left:
+                gains.append(((choices.losses[index] - choices.losses[index + 1]) / more, -number, more))
         if not gains:
-            return widths
-        number = -max(gains)[1]
-        widths[number] += 1
-        left -= costs[number]
+            return [int(x.widths[index]) for x, index in zip(sublayers, indices, strict=True)]
+        _, number, more = max(gains)
+        indices[-number] += 1
+        left -= more

@@ -5,16 +5,18 @@ from typing import ClassVar
 
 import torch
 
+from pruning.errors import BudgetError
 from pruning.families.base import Sublayer
 from pruning.methods.base import PruningMethod, PruningRun, Work, check_budget, prune_upward
 from pruning.methods.boundary import Boundary
 from pruning.methods.journal import TunedSublayer
-from pruning.methods.kprune.allocation import allocate, interpolate_curve
+from pruning.methods.kprune.allocation import WidthChoices, allocate, interpolate_curve
 from pruning.methods.kprune.elimination import eliminate
 from pruning.methods.kprune.fisher import fisher_information, metric_root
-from pruning.methods.kprune.sensitivity import RIDGE, sensitivity_curves
+from pruning.methods.kprune.sensitivity import RIDGE, SensitivityCurve, sensitivity_curves
 from pruning.methods.least_squares import NormalEquations, chosen_ridge
-from pruning.plan import LayerPlan
+from pruning.methods.settings import PruningSettings
+from pruning.plan import EncoderShape, LayerPlan
 
 FOLDS = (slice(0, None, 2), slice(1, None, 2))
 """The texts of a batch, in two parts: what is solved on one is judged on the other."""
@@ -26,7 +28,7 @@ class KPrune(PruningMethod):
     1. The Fisher information of the output at every sublayer says which directions of its error matter.
     2. Every sublayer of the dense model is cut to a grid of widths by backward elimination, and the
        divergence at the output is measured on texts that its weights were not solved on.
-    3. Dynamic programming chooses the widths under the budget.
+    3. Dynamic programming chooses the widths under the budget, unless they are given.
     4. From the bottom to the top, each sublayer is eliminated to its width and its projection solved
        against the teacher, with the ridge that does best on the texts left out.
     """
@@ -35,18 +37,42 @@ class KPrune(PruningMethod):
     summary = "measured sensitivity, allocation by dynamic programming, elimination with re-solving (default)"
     defaults: ClassVar[Mapping[str, float | None]] = {"ridge": None}
 
+    def budget(self, shape: EncoderShape, settings: PruningSettings) -> int:
+        """Return the FLOPs that may be kept; those of the widths, where widths are given.
+
+        Raises:
+            BudgetError: the reduction is not possible, or the widths are not a dense encoder's or less.
+
+        """
+        if settings.widths is None:
+            return check_budget(shape, settings)
+        if len(settings.widths) != shape.layers:
+            raise BudgetError(
+                f"Widths are given for {len(settings.widths)} layers, but the encoder has {shape.layers}."
+            )
+        for layer, (heads, neurons) in enumerate(settings.widths):
+            if not (0 <= heads <= shape.heads and 0 <= neurons <= shape.neurons):
+                raise BudgetError(
+                    f"Layer {layer} is to keep {heads} heads and {neurons} neurons, but a dense layer has "
+                    f"{shape.heads} and {shape.neurons}."
+                )
+        costs = shape.unit_costs(settings.sequence_length)
+        return sum(heads * costs.head + neurons * costs.neuron for heads, neurons in settings.widths)
+
     def prune(self, run: PruningRun) -> tuple[LayerPlan, ...]:
         """Prune a dense encoder in place and return what every layer keeps."""
-        budget = check_budget(run.adapter.shape, run.settings)
-        sublayers, batches = run.adapter.sublayers, len(run.batches)
-        measuring = sum(2 + above for above in range(len(sublayers)))
-        work = Work(max(1, batches * (3 * len(sublayers) + measuring + 4 * len(sublayers))), run.progress)
+        budget = self.budget(run.adapter.shape, run.settings)
+        batches, tuning = len(run.batches), 4 * len(run.adapter.sublayers)
+        given = run.settings.widths
+        work = Work(max(1, batches * (tuning + _measuring_passes(run, curves=given is None))), run.progress)
 
-        information = fisher_information(run.adapter, run.batches, run.placement, lambda passes: work.done(3 * passes))
-        metrics = [metric_root(x) for x in information]
-        measured = sensitivity_curves(run.adapter, run.batches, metrics, run.placement, run.journal, work.done)
-        curves = [interpolate_curve(curve.widths, curve.losses) for curve in measured]
-        widths = allocate(curves, run.costs, budget)
+        metrics = _metrics(run, work)
+        if given is None:
+            measured = sensitivity_curves(run.adapter, run.batches, metrics, run.placement, run.journal, work.done)
+            curves = [interpolate_curve(curve.widths, curve.losses) for curve in measured]
+            widths = allocate([WidthChoices.of_units(*x) for x in zip(curves, run.costs, strict=True)], budget)
+        else:
+            widths = [width for layer in given for width in layer]
 
         boundary = Boundary.at_embeddings(run.adapter, run.batches, run.placement)
 
@@ -55,6 +81,30 @@ class KPrune(PruningMethod):
             return tuned_to_width(folds, sublayer, widths[number], metrics[number], run.settings.ridge)
 
         return prune_upward(run, boundary, tune, skip=lambda _: work.done(4 * batches))
+
+
+def measure_sensitivity(run: PruningRun) -> list[SensitivityCurve]:
+    """Measure every sublayer's sensitivity curve and change nothing; the run's settings are not read.
+
+    Raises:
+        SolveError: a least-squares problem has no finite solution.
+
+    """
+    work = Work(max(1, len(run.batches) * _measuring_passes(run, curves=True)), run.progress)
+    metrics = _metrics(run, work)
+    return sensitivity_curves(run.adapter, run.batches, metrics, run.placement, run.journal, work.done)
+
+
+def _measuring_passes(run: PruningRun, *, curves: bool) -> int:
+    """Return how many passes through a sublayer each batch makes before tuning."""
+    sublayers = len(run.adapter.sublayers)
+    return 3 * sublayers + (sum(2 + above for above in range(sublayers)) if curves else 0)
+
+
+def _metrics(run: PruningRun, work: Work) -> list[torch.Tensor]:
+    """Return a square root of every sublayer's output error's metric, each (d, d)."""
+    information = fisher_information(run.adapter, run.batches, run.placement, lambda passes: work.done(3 * passes))
+    return [metric_root(x) for x in information]
 
 
 def tuned_to_width(

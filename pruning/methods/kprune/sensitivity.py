@@ -6,9 +6,9 @@ depend on the budget: they serve every rate.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from pruning.calibration.batches import Batch
@@ -31,8 +31,7 @@ MEASURED_TOKENS = 4096
 """How many padded tokens pass a sublayer at once while widths are measured."""
 
 
-@dataclass(frozen=True)
-class SensitivityCurve:
+class SensitivityCurve(BaseModel):
     """The mean divergence for each text, in the task's unit, at some widths of one sublayer.
 
     Attributes:
@@ -40,6 +39,8 @@ class SensitivityCurve:
         losses: the divergence at each.
 
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     widths: tuple[int, ...]
     losses: tuple[float, ...]
@@ -94,7 +95,7 @@ def sensitivity_curves(
                 journal.save(step, found)
         else:
             done((2 + len(above)) * len(measured.batches))
-        curves.append(SensitivityCurve(tuple(found["widths"].tolist()), tuple(found["losses"].tolist())))
+        curves.append(SensitivityCurve(widths=tuple(found["widths"].tolist()), losses=tuple(found["losses"].tolist())))
         return_freed_memory()
         with placement.layer(sublayer):
             for states in (fitted, measured):

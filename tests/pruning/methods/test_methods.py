@@ -8,13 +8,14 @@ import torch
 from tiny_models import TINY_FAMILIES
 from torch import Tensor
 
-from pruning import PruningSettings, load_checkpoint, prune_checkpoint
+from pruning import PruningSettings, load_checkpoint, prune_checkpoint, sensitivity_of
 from pruning.calibration.batches import Batch, make_batches
 from pruning.calibration.examples import Example
 from pruning.errors import BudgetError, CalibrationError, CheckpointError, MethodError
 from pruning.methods import METHODS, method_for
 from pruning.methods.base import PruningRun
 from pruning.methods.journal import Journal
+from pruning.methods.kprune.allocation import WidthChoices, allocate, interpolate_curve
 from pruning.methods.least_squares import NormalEquations
 from pruning.plan import PruningPlan
 
@@ -55,6 +56,53 @@ def test_lands_within_one_neuron(
     assert plan.method.name == method
     assert plan.flops_reduction >= reduction
     assert plan.flops_reduction - reduction < plan.costs.neuron / plan.dense_flops
+
+
+def test_widths_may_be_given_in_place_of_a_budget(classifier: Path, texts: list[Example]) -> None:
+    by_budget, weights = prune(classifier, texts, 0.5)
+    widths = tuple((len(layer.heads), len(layer.neurons)) for layer in by_budget.layers)
+    checkpoint = load_checkpoint(classifier)
+    settings = PruningSettings(widths=widths, sequence_length=16)
+    plan = prune_checkpoint(checkpoint, texts, settings, seed=0)
+    assert plan.layers == by_budget.layers
+    assert same(weights, dict(checkpoint.model.state_dict()))
+    assert plan.requested_reduction is None
+    assert PruningPlan.from_json(plan.to_json()) == plan
+
+
+def test_sensitivity_is_what_pruning_measures_and_changes_nothing(
+    classifier: Path, texts: list[Example], tmp_path: Path
+) -> None:
+    checkpoint, untouched = load_checkpoint(classifier), load_checkpoint(classifier)
+    settings = PruningSettings(sequence_length=16)
+    curves = sensitivity_of(checkpoint, texts, settings, seed=0, journal_folder=tmp_path)
+    assert same(dict(checkpoint.model.state_dict()), dict(untouched.model.state_dict()))
+    assert [(curve.widths[0], curve.widths[-1]) for curve in curves] == [(4, 0), (48, 0)] * 2
+    assert all(abs(curve.losses[0]) < 1e-4 < curve.losses[-1] for curve in curves)
+    allocated = allocate(
+        [
+            WidthChoices.of_units(interpolate_curve(curve.widths, curve.losses), cost)
+            for curve, cost in zip(curves, PruningRun(checkpoint.open(), (), settings).costs, strict=True)
+        ],
+        METHODS["kprune"].budget(checkpoint.open().shape, PruningSettings(flops_reduction=0.5, sequence_length=16)),
+    )
+    plan, _ = prune(classifier, texts, 0.5)
+    assert allocated == [width for layer in plan.layers for width in (len(layer.heads), len(layer.neurons))]
+
+
+@pytest.mark.parametrize(
+    ("widths", "method", "message"),
+    [
+        (((4, 48),), "kprune", "given for 1 layers, but the encoder has 2"),
+        (((4, 48), (5, 48)), "kprune", "5 heads and 48 neurons, but a dense layer has 4 and 48"),
+        (((4, 48), (4, 48)), "kwon2022", "needs a FLOPs reduction: only kprune can be given widths"),
+    ],
+)
+def test_widths_that_do_not_fit_are_refused(
+    widths: tuple[tuple[int, int], ...], method: str, message: str, classifier: Path, texts: list[Example]
+) -> None:
+    with pytest.raises(BudgetError, match=message):
+        prune_checkpoint(load_checkpoint(classifier), texts, PruningSettings(widths=widths, method=method), seed=0)
 
 
 @pytest.mark.parametrize("method", ["kwon2022", "kcm2023", "magnitude"])
