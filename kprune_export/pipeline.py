@@ -28,6 +28,7 @@ from kprune_export.stages.measure import FidelityStage, LatencyStage
 from kprune_export.stages.parity import DenseParityStage, ParityStage
 from kprune_export.stages.prune import PruneStage
 from kprune_export.stages.report import ReportStage
+from kprune_export.stages.triton import TritonStage, check_serving
 from pruning.plan import PruningPlan
 
 
@@ -83,10 +84,11 @@ def prune_and_build(recipe: Recipe, reporter: Reporter | None = None) -> Outcome
 
     """
     job = _checked_job(recipe, prunes=True, exports=True, measures=True)
+    check_serving(job)
     stages: list[Stage] = [PruneStage(), ExportStage()]
     if job.builds_engines:
         stages.append(EngineStage())
-    stages += [*_proving(job), SbomStage(), ReportStage()]
+    stages += [*_proving(job), SbomStage(), ReportStage(), *([TritonStage()] if recipe.triton else [])]
     return _run("prune-and-build", job, stages, reporter)
 
 

@@ -63,6 +63,7 @@ _MEASURING = {
     "timing_seconds",
     *GATE_NAMES,
 }
+_SERVING = {"triton", "triton_name", "triton_backend", "triton_text", "triton_pairs"}
 _HOLDING_OUT = {"held_out", "evaluation"}
 """What is held out decides what can be calibrated on, whether or not it is measured on."""
 
@@ -115,6 +116,11 @@ class Recipe(BaseModel):
     min_agreement: float | None = None
     min_metric: float | None = None
     max_size_mib: Annotated[float, Field(gt=0)] | None = None
+    triton: bool = False
+    triton_name: str = "encoder"
+    triton_backend: Literal["python", "onnxruntime", "tensorrt"] | None = None
+    triton_text: bool = True
+    triton_pairs: bool = False
 
     @field_validator("profile", mode="before")
     @classmethod
@@ -237,6 +243,7 @@ class Recipe(BaseModel):
         unused = (set() if prunes else _PRUNING) | (set() if measures else _MEASURING)
         unused -= _HOLDING_OUT if prunes else set()
         unused |= set() if exports else _EXPORTING
+        unused |= set() if prunes and exports else _SERVING
         unused |= set() if exports and Runtime.TENSORRT in self.runtime else _ENGINES
         unused -= _CALIBRATING if exports and self.quantizes else set()
         return self.model_dump(mode="json", exclude=_RESULT_NEUTRAL | unused)

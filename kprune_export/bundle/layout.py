@@ -13,13 +13,15 @@ FIDELITY = "fidelity.json"
 LATENCY = "latency.json"
 REPORT = "report.html"
 SBOM = "sbom.json"
+TRITON = "triton"
+"""A Triton model repository made from the bundle's own files."""
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.sig"
 WORK = ".kprune-export"
 """The folder, inside the output folder, that holds a run's unfinished work; gone once it is done."""
 
 ENTRIES = frozenset(
-    (PLAN, CHECKPOINT, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, REPORT, SBOM, MANIFEST, SIGNATURE, WORK)
+    (PLAN, CHECKPOINT, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, REPORT, SBOM, TRITON, MANIFEST, SIGNATURE, WORK)
 )
 """All that a bundle may hold at its top."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-MODEL, TEXTS, METHOD, EXPORT, ENGINE, PROOF, GATES = (
+MODEL, TEXTS, METHOD, EXPORT, ENGINE, PROOF, GATES, SERVING = (
     "Model and output",
     "Texts",
     "Pruning method",
@@ -17,6 +17,7 @@ MODEL, TEXTS, METHOD, EXPORT, ENGINE, PROOF, GATES = (
     "TensorRT engines",
     "Measuring",
     "Gates (exit code 3 if one fails)",
+    "Triton",
 )
 
 Model = Annotated[
@@ -325,6 +326,41 @@ GatesFile = Annotated[
 Junit = Annotated[
     Path | None,
     typer.Option("--junit", help="Write gates and parity as JUnit XML to this file.", rich_help_panel=GATES),
+]
+
+Triton = Annotated[
+    bool | None,
+    typer.Option(
+        "--triton", help="Write a Triton model repository of the bundle's own files: triton/.", rich_help_panel=SERVING
+    ),
+]
+TritonName = Annotated[
+    str | None,
+    typer.Option(help="What its models' names begin with.", show_default="encoder", rich_help_panel=SERVING),
+]
+TritonBackend = Annotated[
+    str | None,
+    typer.Option(
+        help="What runs them; python: ONNX Runtime inside the Python backend, for servers without the others.",
+        metavar="python|onnxruntime|tensorrt",
+        show_default="tensorrt for engines, onnxruntime for the others",
+        rich_help_panel=SERVING,
+    ),
+]
+TritonText = Annotated[
+    bool | None,
+    typer.Option(
+        "--triton-text/--no-triton-text",
+        help="Whether clients can send texts, and get answers.",
+        show_default="triton-text",
+        rich_help_panel=SERVING,
+    ),
+]
+TritonPairs = Annotated[
+    bool | None,
+    typer.Option(
+        "--triton-pairs", help="Clients send pairs of texts; those of rerankers always do.", rich_help_panel=SERVING
+    ),
 ]
 
 NO_SETTINGS = frozenset(("recipe", "gates", "junit", "json_output"))

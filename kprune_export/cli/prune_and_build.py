@@ -53,11 +53,17 @@ def prune_and_build(
     max_size_mib: options.MaxSizeMib = None,
     gates: options.GatesFile = None,
     junit: options.Junit = None,
+    triton: options.Triton = None,
+    triton_name: options.TritonName = None,
+    triton_backend: options.TritonBackend = None,
+    triton_text: options.TritonText = None,
+    triton_pairs: options.TritonPairs = None,
 ) -> int:
     """Prune an encoder, export it to ONNX and TensorRT, prove it, and judge it.
 
     Writes plan.json, checkpoint/, onnx/, with TensorRT engines/, parity.json, fidelity.json, latency.json,
-    report.html and, last, manifest.json. A run that is killed goes on where it stopped when it is run again.
+    report.html, with --triton triton/ and, last, manifest.json. A run that is killed goes on where it stopped when it
+    is run again.
 
     Example: kprune-export prune-and-build ./my-classifier -o bundle --calibration texts.txt
     --flops-reduction 0.5 --min-speedup 1.5

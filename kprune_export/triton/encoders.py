@@ -13,6 +13,7 @@ from exporters.variants import GraphRecord, Runtime, Variant
 from kprune_export.bundle.layout import ENGINES, GRAPHS, LATENCY, ONNX_FOLDER, PARITY
 from kprune_export.errors import BundleError
 from kprune_export.proof import Reports
+from kprune_export.stages.base import Files
 from kprune_export.stages.parity import tolerance_of
 from kprune_export.triton import scaling
 from kprune_export.triton.record import Backend, EncoderRecord
@@ -57,11 +58,11 @@ def choose_variants(there: Sequence[str], wanted: Sequence[str], backend: Backen
     return chosen
 
 
-def serve_variant(bundle: Path, variant: Variant, backend: Backend, name: str, max_positions: int) -> ServedEncoder:
+def serve_variant(files: Files, variant: Variant, backend: Backend, name: str, max_positions: int) -> ServedEncoder:
     """Decide how a variant is served.
 
     Args:
-        bundle: the bundle, verified.
+        files: where the bundle's files are, by their paths in it.
         variant: which of its variants.
         backend: what runs it.
         name: the beginning of the model's name.
@@ -72,27 +73,26 @@ def serve_variant(bundle: Path, variant: Variant, backend: Backend, name: str, m
         EngineError: the engine and its record do not belong together.
 
     """
-    path = bundle / ONNX_FOLDER / variant.file_name
-    graph = Reports[GraphRecord].read(bundle / ONNX_FOLDER / GRAPHS).variants[str(variant)]
-    parity = Reports[ParityReport].read(bundle / PARITY).variants.get(str(variant))
-    latencies = bundle / LATENCY
-    latency = Reports[LatencyReport].read(latencies).variants.get(str(variant)) if latencies.is_file() else None
+    path = files(ONNX_FOLDER) / variant.file_name
+    graph = Reports[GraphRecord].read(files(ONNX_FOLDER) / GRAPHS).variants[str(variant)]
+    parity = Reports[ParityReport].read(files(PARITY)).variants.get(str(variant))
+    latency = Reports[LatencyReport].read(files(LATENCY)).variants.get(str(variant))
     inputs, outputs = graph_tensors(path)
-    files = {GRAPH_FILE: path}
+    served = {GRAPH_FILE: path}
     if graph.file.external_data:
-        files[graph.file.external_data] = path.with_name(graph.file.external_data)
+        served[graph.file.external_data] = path.with_name(graph.file.external_data)
     profiles: tuple[str, ...] = ()
     if backend == "tensorrt":
-        plan = bundle / ENGINES / f"{variant.stem}{PLAN_SUFFIX}"
+        plan = files(ENGINES) / f"{variant.stem}{PLAN_SUFFIX}"
         engine = EngineRecord.read(plan.with_suffix(RECORD_SUFFIX))
         check_plan(engine, plan)
         for side, other in ((inputs, engine.inputs), (outputs, engine.outputs)):
             check_same(side, other, str(variant))
-        files, profiles = {PLAN_FILE: plan}, engine.profiles
+        served, profiles = {PLAN_FILE: plan}, engine.profiles
         optimized = engine.optimization_profiles
         limits = scaling.profile_limits(optimized)
     elif parity is None:
-        raise BundleError(f"{bundle / PARITY} says nothing of {variant}: build the bundle again.")
+        raise BundleError(f"{files(PARITY)} says nothing of {variant}: build the bundle again.")
     else:
         optimized = ()
         limits = scaling.proven_limits(parity, latency, max_positions)
@@ -102,7 +102,7 @@ def serve_variant(bundle: Path, variant: Variant, backend: Backend, name: str, m
         name=f"{name}-{variant}",
         variant=str(variant),
         backend=backend,
-        file=next(iter(files)),
+        file=next(iter(served)),
         inputs=tuple(map(ServedTensor.of, inputs)),
         outputs=tuple(map(ServedTensor.of, outputs)),
         max_batch=limits.max_batch,
@@ -118,7 +118,7 @@ def serve_variant(bundle: Path, variant: Variant, backend: Backend, name: str, m
         tolerance=tolerance_of(variant, graph),
         reasons=(limits.reason, batching.reason, copies.reason),
     )
-    return ServedEncoder(record, files)
+    return ServedEncoder(record, served)
 
 
 def _parts(name: str) -> tuple[Runtime, Precision]:

@@ -5,7 +5,7 @@ https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/use
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,24 +13,25 @@ from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, ONNX_FOLDER
 from kprune_export.bundle.manifest import record_files
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, RecipeError, VerificationError
+from kprune_export.stages.base import Files
 from kprune_export.stages.export import model_spec
 from kprune_export.triton.config import VERSION, repository_configs, schema, write_config
-from kprune_export.triton.encoders import ServedEncoder, choose_variants, serve_variant
+from kprune_export.triton.encoders import choose_variants, serve_variant
 from kprune_export.triton.folder import check_folder, write_folder
 from kprune_export.triton.record import RECORD, Backend, RepositoryRecord
 from kprune_export.triton.text import TOKENIZER, text_record
 from pruning.checkpoint.load import load_checkpoint
 
 _MODELS = Path(__file__).parent / "models"
+_KEEP = "keep.txt"
+"""In the version's folder of an ensemble, which has no files: copies and archives drop empty folders."""
 
 
-@dataclass(frozen=True)
-class RepositoryRequest:
-    """What to serve.
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What to serve, and how.
 
     Attributes:
-        bundle: a bundle of prune-and-build.
-        output: the repository to write.
         name: the beginning of the models' names.
         variants: which of the bundle's; empty for all.
         backend: what serves them; None for each one's own.
@@ -39,17 +40,86 @@ class RepositoryRequest:
 
     """
 
-    bundle: Path
-    output: Path
     name: str = "encoder"
     variants: tuple[str, ...] = ()
     backend: Backend | None = None
     text: bool = True
     pairs: bool = False
 
+    def check(self) -> None:
+        """Check what needs no bundle.
+
+        Raises:
+            RecipeError: the name cannot be a model's.
+            MissingRuntimeError: tritonclient is not installed.
+
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", self.name):
+            raise RecipeError(f"{self.name!r} cannot name a model: use letters, digits, _, . and - only.")
+        schema()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryRequest(Serving):
+    """A repository to write.
+
+    Attributes:
+        bundle: a bundle of prune-and-build.
+        output: the folder.
+
+    """
+
+    bundle: Path
+    output: Path
+
+
+@dataclass(frozen=True)
+class ServedBundle:
+    """A bundle as a repository is made from it.
+
+    Attributes:
+        files: where its files are, by their paths in it.
+        variants: the names of its variants.
+        task: what the model is for.
+        labels: a classifier's labels, in order.
+        verdict: in words.
+        plan_sha256: the hash of the pruning plan.
+
+    """
+
+    files: Files
+    variants: tuple[str, ...]
+    task: str
+    labels: tuple[str, ...]
+    verdict: str | None
+    plan_sha256: str | None
+
+
+@dataclass(frozen=True)
+class PlannedRepository:
+    """A repository before it is written: what it is, and the files of each model's version, by their names there."""
+
+    record: RepositoryRecord
+    files: Mapping[str, Mapping[str, Path]]
+
+    def write(self, folder: Path) -> RepositoryRecord:
+        """Write it into an empty folder, and return what it is, with its files."""
+        for name, config in repository_configs(self.record).items():
+            version = folder / name / VERSION
+            version.mkdir(parents=True)
+            for target, source in self.files.get(name, {}).items():
+                shutil.copyfile(source, version / target)
+            if name not in self.files:
+                (version / _KEEP).write_text("Triton needs this folder.\n", encoding="utf-8")
+            write_config(config, folder / name)
+        listed = record_files(folder, self.record.models, reproducible=False)
+        full = self.record.model_copy(update={"files": tuple(sorted(listed, key=lambda file: file.path))})
+        (folder / RECORD).write_text(full.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return full
+
 
 def write_repository(request: RepositoryRequest) -> RepositoryRecord:
-    """Write a repository, and return what it is.
+    """Write a repository from a bundle, and return what it is.
 
     Raises:
         RecipeError: the name cannot be a model's.
@@ -59,9 +129,7 @@ def write_repository(request: RepositoryRequest) -> RepositoryRecord:
         MissingRuntimeError: tritonclient is not installed.
 
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", request.name):
-        raise RecipeError(f"{request.name!r} cannot name a model: use letters, digits, _, . and - only.")
-    schema()
+    request.check()
     check_folder(request.output)
     bundle = request.bundle
     manifest, difference = verify_bundle(bundle)
@@ -69,45 +137,48 @@ def write_repository(request: RepositoryRequest) -> RepositoryRecord:
         raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")
     if not (bundle / CHECKPOINT).is_dir() or not (bundle / ONNX_FOLDER / GRAPHS).is_file():
         raise BundleError(f"{bundle} was made by {manifest.command}: only bundles of prune-and-build can be served.")
-    chosen = choose_variants(manifest.variants, request.variants, request.backend)
-    checkpoint = load_checkpoint(bundle / CHECKPOINT)
-    spec = model_spec(checkpoint, {})
-    encoders = [serve_variant(bundle, x, backend, request.name, spec.max_positions) for x, backend in chosen.items()]
-    records = tuple(encoder.record for encoder in encoders)
-    record = RepositoryRecord(
+    served = ServedBundle(
+        files=lambda path: bundle / path,
+        variants=manifest.variants,
         task=manifest.task,
         labels=manifest.labels,
         verdict=manifest.verdict_in_words,
         plan_sha256=manifest.plan_sha256,
+    )
+    planned = plan_repository(served, request)
+    with write_folder(request.output) as folder:
+        return planned.write(folder)
+
+
+def plan_repository(bundle: ServedBundle, serving: Serving) -> PlannedRepository:
+    """Decide all of a repository, and write nothing; errors as `write_repository`."""
+    chosen = choose_variants(bundle.variants, serving.variants, serving.backend)
+    checkpoint = load_checkpoint(bundle.files(CHECKPOINT))
+    spec = model_spec(checkpoint, {})
+    encoders = [
+        serve_variant(bundle.files, x, backend, serving.name, spec.max_positions) for x, backend in chosen.items()
+    ]
+    records = tuple(encoder.record for encoder in encoders)
+    text = text_record(checkpoint, records, serving.name, serving.pairs) if serving.text else None
+    record = RepositoryRecord(
+        task=bundle.task,
+        labels=bundle.labels,
+        verdict=bundle.verdict,
+        plan_sha256=bundle.plan_sha256,
         vocabulary=spec.vocabulary,
         token_types=spec.token_types,
         pad_token_id=spec.pad_token_id,
         encoders=records,
-        text=text_record(checkpoint, records, request.name, request.pairs) if request.text else None,
+        text=text,
         files=(),
     )
-    with write_folder(request.output) as folder:
-        return _write(record, encoders, checkpoint.folder.path / TOKENIZER, folder)
-
-
-def _write(
-    record: RepositoryRecord, encoders: Sequence[ServedEncoder], tokenizer: Path, folder: Path
-) -> RepositoryRecord:
     files: dict[str, Mapping[str, Path]] = {}
     for encoder in encoders:
         own = {"model.py": _MODELS / "encoder.py"} if encoder.record.backend == "python" else {}
         files[encoder.record.name] = {**encoder.files, **own}
-    if record.text:
-        files[record.text.tokenizer] = {"model.py": _MODELS / "tokenizer.py", TOKENIZER: tokenizer}
-        if record.text.answers:
-            files[record.text.answers] = {"model.py": _MODELS / "answers.py"}
-    for name, config in repository_configs(record).items():
-        version = folder / name / VERSION  # ensembles too have a folder for their version, an empty one
-        version.mkdir(parents=True)
-        for target, source in files.get(name, {}).items():
-            shutil.copyfile(source, version / target)
-        write_config(config, folder / name)
-    listed = record_files(folder, record.models, reproducible=False)
-    full = record.model_copy(update={"files": tuple(sorted(listed, key=lambda file: file.path))})
-    (folder / RECORD).write_text(full.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return full
+    if text:
+        tokenizer = checkpoint.folder.path / TOKENIZER
+        files[text.tokenizer] = {"model.py": _MODELS / "tokenizer.py", TOKENIZER: tokenizer}
+        if text.answers:
+            files[text.answers] = {"model.py": _MODELS / "answers.py"}
+    return PlannedRepository(record, files)

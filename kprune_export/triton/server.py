@@ -21,6 +21,8 @@ from kprune_export.errors import ServingError
 LOOPBACK = "127.0.0.1"
 _USUAL = "/opt/tritonserver/bin/tritonserver"
 """Where NVIDIA's container has it."""
+_COMPILED = "__pycache__"
+"""What the Python backend writes beside model.py, PYTHONDONTWRITEBYTECODE or not."""
 _END_S = 20.0
 """How long a server may take to end before it is killed."""
 
@@ -79,6 +81,7 @@ def running_server(
     for name, address in (("http", http_address), ("grpc", grpc_address)):
         host, _, port = address.partition(":")
         command += [f"--{name}-address={host}", f"--{name}-port={port}"]
+    compiled = set(repository.rglob(_COMPILED))
     with tempfile.TemporaryFile() as log:
         try:
             process = subprocess.Popen([*command, *options], stdout=log, stderr=log, start_new_session=True)
@@ -89,6 +92,8 @@ def running_server(
             yield Endpoints(http_address, grpc_address)
         finally:
             _end(process)
+            for path in set(repository.rglob(_COMPILED)) - compiled:  # it may be part of a bundle, which is verified
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -21,6 +21,7 @@ _ACTIVATIONS: Mapping[TaskKind, Activation] = {
     TaskKind.RERANKING: "none",
     TaskKind.EMBEDDING: "normalise",
 }
+_WITHOUT = "serve the encoder alone with --no-text (in prune-and-build --no-triton-text)"
 _PROBES = (
     Example("a good film"),
     Example("Don't PANIC: naïve cafés cost 3.50 €, don't they?  Über-\tlong words, 漢字 and 🙂."),
@@ -45,11 +46,9 @@ def text_record(checkpoint: EncoderCheckpoint, encoders: Sequence[EncoderRecord]
         BundleError: there is nothing of that for the task, or the tokenizer is not in one file.
 
     """
+    check_texts(checkpoint, pairs)
     task = checkpoint.task
     activation = _activation(task)
-    if pairs and task.kind is TaskKind.EMBEDDING:
-        raise BundleError("A sentence embedder reads one text at a time: leave out --pairs.")
-    check_tokenizer(checkpoint)
     pairs = pairs or task.kind is TaskKind.RERANKING
     limits = [x.max_tokens for x in encoders]
     return TextRecord(
@@ -67,11 +66,24 @@ def text_record(checkpoint: EncoderCheckpoint, encoders: Sequence[EncoderRecord]
     )
 
 
+def check_texts(checkpoint: EncoderCheckpoint, pairs: bool) -> None:
+    """Check that a server can take texts for a checkpoint, which may be the dense one.
+
+    Raises:
+        BundleError: as `text_record`.
+
+    """
+    task = checkpoint.task
+    _activation(task)
+    if pairs and task.kind is TaskKind.EMBEDDING:
+        raise BundleError("A sentence embedder reads one text at a time: leave out --pairs (--triton-pairs).")
+    check_tokenizer(checkpoint)
+
+
 def _activation(task: Task) -> Activation:
     if task.kind not in _ACTIVATIONS:
         raise BundleError(
-            f"Texts in and answers out is not there for {task.kind}, only for "
-            f"{', '.join(_ACTIVATIONS)}: serve the encoder alone with --no-text."
+            f"Texts in and answers out is not there for {task.kind}, only for {', '.join(_ACTIVATIONS)}: {_WITHOUT}."
         )
     return _ACTIVATIONS[task.kind]
 
@@ -97,9 +109,7 @@ def check_tokenizer(checkpoint: EncoderCheckpoint) -> None:
     """
     path = checkpoint.folder.path / TOKENIZER
     if not path.is_file():
-        raise BundleError(
-            f"{path} is missing, which a server reads texts with: serve the encoder alone with --no-text."
-        )
+        raise BundleError(f"{path} is missing, which a server reads texts with: {_WITHOUT}.")
     alone = read_tokenizer(path, checkpoint.max_tokens)
     for probe in _PROBES:
         expected = encode(checkpoint.tokenizer, [probe], checkpoint.max_tokens)
@@ -109,7 +119,7 @@ def check_tokenizer(checkpoint: EncoderCheckpoint) -> None:
             if list(expected[name][0]) != columns[name]:
                 raise BundleError(
                     f"{path} gives other {name} than the checkpoint's tokenizer for the text {probe.text[:40]!r}: "
-                    "serve the encoder alone with --no-text."
+                    f"{_WITHOUT}."
                 )
 
 

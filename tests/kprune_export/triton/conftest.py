@@ -4,12 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tritonserver_harness
 
 from kprune_export.pipeline import Outcome, prune_and_build
 from kprune_export.recipe import Recipe
 from kprune_export.triton.repository import RepositoryRequest, write_repository
 
 MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture(scope="session")
+def server() -> str:
+    reason = tritonserver_harness.missing()
+    if reason:
+        pytest.skip(reason)
+    return str(tritonserver_harness.SERVER)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import pytest
 import tritonclient.grpc
-import tritonserver_harness
 from google.protobuf import text_format
 from onnx import numpy_helper
 from tiny_models import WORDS
@@ -31,14 +30,6 @@ from pruning.calibration.examples import Example, read_examples
 Cli = Callable[..., int]
 MERGED = "merged-onnxruntime-fp32"
 DELAY_US = 200_000
-
-
-@pytest.fixture(scope="module")
-def server() -> str:
-    reason = tritonserver_harness.missing()
-    if reason:
-        pytest.skip(reason)
-    return str(tritonserver_harness.SERVER)
 
 
 @pytest.fixture(scope="module")
