@@ -37,7 +37,9 @@ def triton(
     ] = None,
     text: Annotated[
         bool,
-        typer.Option("--text/--no-text", help="Whether clients can send texts, and get labels, scores or embeddings."),
+        typer.Option(
+            "--text/--no-text", help="Whether clients can send texts, and get labels, scores, spans or embeddings."
+        ),
     ] = True,
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Clients send pairs of texts; those of rerankers always do.")

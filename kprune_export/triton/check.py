@@ -1,7 +1,7 @@
 """Checking a server: concurrent requests of mixed lengths, and whether the answers are the reference's."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from exporters.parity import Tolerance
-from exporters.runners.base import Array
 from kprune_export.errors import ServingError
 from kprune_export.triton.clients import Client, open_client
+from kprune_export.triton.judging import Judgement, worst_of
 from kprune_export.triton.record import RepositoryRecord
 from kprune_export.triton.requests import Reference, Request, encoder_requests, text_requests
 from kprune_export.triton.server import Endpoints
@@ -72,11 +72,9 @@ class CheckReport(BaseModel):
 
 @dataclass(frozen=True)
 class _Answer:
-    """What became of a request: a problem, or the largest difference; and how long it took."""
+    """What became of a request, and how long it took."""
 
-    problem: str | None
-    error: float
-    tolerance: float
+    judgement: Judgement
     seconds: float
 
 
@@ -147,59 +145,25 @@ def _ask(
 
 
 def _answer(client: Client, model: str, request: Request, tolerance: Tolerance) -> _Answer:
-    outputs = (*(("labels",) if request.labels else ()), *request.expected)
     start = time.perf_counter()
     try:
-        found = client.infer(model, request.inputs, outputs)
+        found = client.infer(model, request.inputs, request.expected.outputs)
     except Exception as error:  # as above: whatever it is, the request failed
-        return _Answer(f"the request failed: {error}", 0.0, 0.0, time.perf_counter() - start)
+        return _Answer(Judgement(f"the request failed: {error}", 0.0, 0.0), time.perf_counter() - start)
     seconds = time.perf_counter() - start
-    answers = [
-        _compare(name, found, expected, request.labels, tolerance) for name, expected in request.expected.items()
-    ]
-    problem = next((problem for problem, _, _ in answers if problem), None)
-    _, worst, bound = max(answers, key=lambda answer: answer[1])
-    return _Answer(problem, worst, bound, seconds)
-
-
-def _compare(
-    name: str, found: Mapping[str, Array | None], expected: Array, labels: tuple[str, ...], tolerance: Tolerance
-) -> tuple[str | None, float, float]:
-    """Return what is wrong with an output, if anything, its largest error, and what is accepted."""
-    values, bound = found[name], tolerance.bound(expected)
-    if values is None or values.shape != expected.shape:
-        shape = None if values is None else values.shape
-        hint = "" if shape and 0 not in shape else " (with numpy 2 some servers' Python backends give nothing)"
-        return f"{name} has the shape {shape}, not {expected.shape}{hint}", 0.0, bound
-    if labels:
-        ordered = _by_label(values, found["labels"], labels)
-        if ordered is None:
-            return "the answers are not all of the model's labels, the best first", 0.0, bound
-        values = ordered
-    error = float(np.abs(values - expected).max(initial=0.0))
-    problem = None if error <= bound else f"{name} is off by {error:.2e}, more than {bound:.2e}"
-    return problem, error if np.isfinite(error) else 0.0, bound
-
-
-def _by_label(scores: Array, names: Array | None, labels: tuple[str, ...]) -> Array | None:
-    """Return scores in the order of the labels; None where they are not those, or not the best first."""
-    if names is None or names.shape != scores.shape or (np.diff(scores, axis=-1) > 0).any():
-        return None
-    texts = [[bytes(name).decode() for name in row] for row in names]
-    if any(sorted(row) != sorted(labels) for row in texts):
-        return None
-    return np.array([[row[names.index(label)] for label in labels] for row, names in zip(scores, texts, strict=True)])
+    return _Answer(request.expected.judge(found, tolerance), seconds)
 
 
 def _row(model: str, protocol: str, requests: Sequence[Request], answers: Sequence[_Answer]) -> CheckRow:
-    worst = max(answers, key=lambda answer: answer.error)
+    judged = [answer.judgement for answer in answers]
+    worst = worst_of(judged)
     p50, p99 = (float(x) for x in np.percentile([1000 * answer.seconds for answer in answers], (50, 99)))
     return CheckRow(
         model=model,
         protocol=protocol,
         requests=len(answers),
         texts=sum(request.texts for request in requests),
-        failures=tuple(answer.problem for answer in answers if answer.problem),
+        failures=tuple(judgement.problem for judgement in judged if judgement.problem),
         max_abs_error=worst.error,
         tolerance=worst.tolerance,
         p50_ms=p50,

@@ -72,15 +72,22 @@ def encoder_config(encoder: EncoderRecord, pad_token_id: int) -> Any:
 
 def tokenizer_config(text: TextRecord, inputs: tuple[ServedTensor, ...], pad_token_id: int) -> Any:
     """Return the configuration of the tokenizer; its outputs are the encoders' inputs."""
-    config = _config(text.tokenizer, "python", text.max_batch, text.inputs, inputs)
+    config = _config(text.tokenizer, "python", text.max_batch, text.inputs, (*inputs, *text.places))
     _on_cpu(config)
-    _set(config, pad_token_id=str(pad_token_id), min_tokens=str(text.min_tokens), max_tokens=str(text.max_tokens))
+    _set(
+        config,
+        pad_token_id=str(pad_token_id),
+        min_tokens=str(text.min_tokens),
+        max_tokens=str(text.max_tokens),
+        sequence=str(len(text.inputs) - 1),
+    )
     return config
 
 
-def answers_config(text: TextRecord, source: ServedTensor, labels: tuple[str, ...]) -> Any:
-    """Return the configuration of the model that makes answers of an encoder's output."""
-    config = _config(str(text.answers), "python", text.max_batch, (source,), text.outputs)
+def answers_config(text: TextRecord, sources: tuple[ServedTensor, ...], labels: tuple[str, ...]) -> Any:
+    """Return the configuration of the model that makes answers of an encoder's outputs."""
+    read = tuple(x for x in text.inputs if x.name in text.read)
+    config = _config(str(text.answers), "python", text.max_batch, (*sources, *text.places, *read), text.outputs)
     _on_cpu(config)
     _set(config, activation=text.activation, labels=json.dumps(labels, ensure_ascii=False))
     return config
@@ -90,15 +97,17 @@ def ensemble_config(text: TextRecord, encoder: EncoderRecord) -> Any:
     """Return the configuration of what clients call: tokenizer, encoder, answers."""
     config = _config(text.ensembles[encoder.name], "", text.max_batch, text.inputs, text.outputs)
     config.platform = "ensemble"
-    (source,) = encoder.outputs
-    last = {source.name: text.outputs[0].name} if text.answers is None else {source.name: source.name}
-    tokens = {tensor.name: tensor.name for tensor in encoder.inputs}
+    tokens, places, values, answers = (
+        {x.name: x.name for x in tensors} for tensors in (encoder.inputs, text.places, encoder.outputs, text.outputs)
+    )
+    if text.answers is None:
+        values = dict(zip(values, answers, strict=True))
     steps = [
-        (text.tokenizer, {x.name: x.name for x in text.inputs}, tokens),
-        (encoder.name, tokens, last),
+        (text.tokenizer, {x.name: x.name for x in text.inputs}, tokens | places),
+        (encoder.name, tokens, values),
     ]
     if text.answers is not None:
-        steps.append((text.answers, last, {x.name: x.name for x in text.outputs}))
+        steps.append((text.answers, values | places | {name: name for name in text.read}, answers))
     for name, inputs, outputs in steps:
         step = config.ensemble_scheduling.step.add(model_name=name, model_version=-1)
         step.input_map.update(inputs)
@@ -114,7 +123,7 @@ def repository_configs(record: RepositoryRecord) -> dict[str, Any]:
         first = record.encoders[0]
         configs[text.tokenizer] = tokenizer_config(text, first.inputs, record.pad_token_id)
         if text.answers is not None:
-            configs[text.answers] = answers_config(text, first.outputs[0], record.labels)
+            configs[text.answers] = answers_config(text, first.outputs, record.labels)
         configs |= {text.ensembles[x.name]: ensemble_config(text, x) for x in record.encoders}
     return configs
 

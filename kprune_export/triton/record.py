@@ -16,7 +16,9 @@ RECORD = "kprune-triton.json"
 """Its name; Triton takes only folders for models."""
 
 Backend = Literal["python", "onnxruntime", "tensorrt"]
-Activation = Literal["softmax", "sigmoid", "normalise", "none"]
+Activation = Literal["softmax", "sigmoid", "normalise", "none", "entities", "words", "span"]
+"""What becomes of an encoder's output: the scores of labels, a vector of length 1, nothing; labelled entities or words
+of the text; the answer to a question."""
 
 
 class _Record(BaseModel):
@@ -86,6 +88,8 @@ class TextRecord(_Record):
         max_batch: texts in a request.
         min_tokens: shorter texts are padded to this.
         max_tokens: longer ones are cut to this.
+        places: what the tokenizer tells of where tokens are in a text, where answers are spans of it.
+        read: the names of the inputs that answers are taken from.
 
     """
 
@@ -98,6 +102,8 @@ class TextRecord(_Record):
     max_batch: int
     min_tokens: int
     max_tokens: int
+    places: tuple[ServedTensor, ...] = ()
+    read: tuple[str, ...] = ()
 
 
 class RepositoryRecord(_Record):

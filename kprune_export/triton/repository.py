@@ -19,7 +19,7 @@ from kprune_export.triton.config import VERSION, repository_configs, schema, wri
 from kprune_export.triton.encoders import choose_variants, serve_variant
 from kprune_export.triton.folder import check_folder, write_folder
 from kprune_export.triton.record import RECORD, Backend, RepositoryRecord
-from kprune_export.triton.text import TOKENIZER, text_record
+from kprune_export.triton.text import ANSWERS, TOKENIZER, text_record
 from pruning.checkpoint.load import load_checkpoint
 
 _MODELS = Path(__file__).parent / "models"
@@ -180,5 +180,5 @@ def plan_repository(bundle: ServedBundle, serving: Serving) -> PlannedRepository
         tokenizer = checkpoint.folder.path / TOKENIZER
         files[text.tokenizer] = {"model.py": _MODELS / "tokenizer.py", TOKENIZER: tokenizer}
         if text.answers:
-            files[text.answers] = {"model.py": _MODELS / "answers.py"}
+            files[text.answers] = {"model.py": _MODELS / ANSWERS[text.activation]}
     return PlannedRepository(record, files)

@@ -18,7 +18,17 @@ from kprune_export.errors import BundleError
 from kprune_export.stages.export import model_spec
 from kprune_export.triton.config import VERSION
 from kprune_export.triton.encoders import GRAPH_FILE
+from kprune_export.triton.judging import (
+    AnswerText,
+    Expected,
+    ExpectedAnswers,
+    ExpectedEntities,
+    ExpectedValues,
+    TokenText,
+)
+from kprune_export.triton.places import NOWHERE, Places, places_of
 from kprune_export.triton.record import EncoderRecord, RepositoryRecord, TextRecord
+from kprune_export.triton.tensors import per_token
 from kprune_export.triton.text import TOKENIZER, read_tokenizer
 from pruning.calibration.batches import encode
 from pruning.calibration.examples import Example
@@ -37,16 +47,28 @@ class Request:
 
     Attributes:
         inputs: what is sent.
-        expected: what has to come back; labels' scores in the order of the model's labels.
+        expected: what has to come back.
         texts: texts in it.
-        labels: the model's labels, where the scores come with labels, the best first.
 
     """
 
     inputs: Mapping[str, Array]
-    expected: Mapping[str, Array]
+    expected: Expected
     texts: int
-    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReadText:
+    """A text, or a pair, as a model reads it.
+
+    Attributes:
+        inputs: the model's inputs, (1, tokens) each.
+        places: where the tokens of the text, or of the second one of a pair, are.
+
+    """
+
+    inputs: Mapping[str, Array]
+    places: Places
 
 
 class Reference:
@@ -77,17 +99,20 @@ class Reference:
             raise BundleError(f"{encoder.name} is an engine, which needs its bundle to compare with: give --bundle.")
         return OnnxRuntimeRunner(path)
 
-    def tokens(self, example: Example, text: TextRecord) -> dict[str, Array]:
-        """Return one text as a model's inputs, (1, tokens) each, as transformers makes them where there is a bundle."""
+    def read(self, example: Example, text: TextRecord) -> ReadText:
+        """Return what one text is to a model: as transformers reads it where there is a bundle."""
+        answered, sequence = (example.text, 0) if example.pair is None else (example.pair, 1)
         if self._checkpoint is not None:
             encoded = encode(self._checkpoint.tokenizer, [example], text.max_tokens)
             columns = {name: encoded[name][0] for name in self._checkpoint.inputs}
+            found = encoded.encodings[0]
         else:
             path = self._repository / text.tokenizer / VERSION / TOKENIZER
             found = read_tokenizer(path, text.max_tokens).encode(example.text, example.pair)
             every = {"input_ids": found.ids, "attention_mask": found.attention_mask, "token_type_ids": found.type_ids}
             columns = {x.name: every[x.name] for x in self._record.encoders[0].inputs}
-        return {name: np.asarray([values], dtype=np.int64) for name, values in columns.items()}
+        inputs = {name: np.asarray([values], dtype=np.int64) for name, values in columns.items()}
+        return ReadText(inputs, places_of(found, answered, sequence) if text.places else NOWHERE)
 
 
 def encoder_requests(
@@ -115,7 +140,8 @@ def encoder_requests(
         requests = []
         for number, shape in enumerate(shapes):
             inputs = synthetic_inputs(spec, shape, Padding.RIGHT, seed + number)
-            requests.append(Request(inputs, runner.run(inputs), shape.batch))
+            mask = inputs["attention_mask"] if all(map(per_token, encoder.outputs)) else None
+            requests.append(Request(inputs, ExpectedValues(runner.run(inputs), mask=mask), shape.batch))
         return requests
 
 
@@ -138,30 +164,40 @@ def text_requests(
         raise BundleError("The repository has no model that takes texts.")
     chance = random.Random(seed)  # noqa: S311 - as above
     pairs = len(text.inputs) == 2
-    labels = record.labels if text.activation in ("softmax", "sigmoid") else ()
     requests = []
     with reference.runner(encoder) as runner:
         for _ in range(count):
             picked = chance.choices(examples, k=chance.randint(1, min(LARGEST, text.max_batch)))
             asked = [Example(x.text, (x.pair or chance.choice(examples).text) if pairs else None) for x in picked]
-            values = [runner.run(reference.tokens(x, text))[encoder.outputs[0].name] for x in asked]
+            read = [reference.read(x, text) for x in asked]
+            values = [runner.run(x.inputs) for x in read]
             columns: list[list[str | None]] = [[x.text for x in asked], [x.pair for x in asked]]
             inputs = {
                 tensor.name: np.array([[str(x).encode()] for x in column], dtype=np.object_)
                 for tensor, column in zip(text.inputs, columns, strict=False)
             }
-            requests.append(Request(inputs, _answers(text, np.concatenate(values)), len(asked), labels))
+            requests.append(Request(inputs, _expected(record, text, read, values), len(asked)))
     return requests
 
 
-def _answers(text: TextRecord, values: Array) -> dict[str, Array]:
-    match text.activation:
-        case "softmax":
-            return {"scores": softmax(values.astype(np.float64), axis=-1)}
-        case "sigmoid":
-            return {"scores": expit(values.astype(np.float64))}
-        case "normalise":
-            wide = values.astype(np.float64)
-            return {"embedding": wide / np.maximum(np.linalg.norm(wide, axis=-1, keepdims=True), 1e-12)}
-        case "none":
-            return {text.outputs[0].name: values}
+def _expected(
+    record: RepositoryRecord, text: TextRecord, read: Sequence[ReadText], values: Sequence[Mapping[str, Array]]
+) -> Expected:
+    """Return what has to come back for texts, of which the reference gives these values one by one."""
+    if text.activation == "span":
+        both = zip(read, values, strict=True)
+        return ExpectedAnswers(tuple(AnswerText(x.places, y["start_logits"][0], y["end_logits"][0]) for x, y in both))
+    name = record.encoders[0].outputs[0].name
+    if text.activation in ("entities", "words"):
+        tokens = tuple(TokenText(x.places, y[name][0]) for x, y in zip(read, values, strict=True))
+        return ExpectedEntities(tokens, record.labels, merges=text.activation == "entities")
+    joined = np.concatenate([x[name] for x in values])
+    wide = joined.astype(np.float64)
+    if text.activation == "softmax":
+        return ExpectedValues({"scores": softmax(wide, axis=-1)}, record.labels)
+    if text.activation == "sigmoid":
+        return ExpectedValues({"scores": expit(wide)}, record.labels)
+    if text.activation == "normalise":
+        lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+        return ExpectedValues({"embedding": wide / np.maximum(lengths, 1e-12)})
+    return ExpectedValues({text.outputs[0].name: joined})

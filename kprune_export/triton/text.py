@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tokenizers
 
+from exporters.token_metrics import marks_entities
 from kprune_export.errors import BundleError
 from kprune_export.triton.record import Activation, EncoderRecord, TextRecord
 from kprune_export.triton.tensors import STRING, ServedTensor
@@ -20,7 +21,19 @@ _ACTIVATIONS: Mapping[TaskKind, Activation] = {
     TaskKind.REGRESSION: "none",
     TaskKind.RERANKING: "none",
     TaskKind.EMBEDDING: "normalise",
+    TaskKind.TOKEN_LABELS: "words",
+    TaskKind.ANSWER_SPAN: "span",
 }
+ANSWERS: Mapping[Activation, str] = {
+    **dict.fromkeys(("softmax", "sigmoid", "normalise"), "answers.py"),
+    **dict.fromkeys(("entities", "words"), "entities.py"),
+    "span": "spans.py",
+}
+"""The model.py that makes the answers."""
+_PLACES = (
+    ServedTensor(name="spans", dtype="int32", dims=(-1, 2)),
+    ServedTensor(name="words", dtype="int32", dims=(-1,)),
+)
 _WITHOUT = "serve the encoder alone with --no-text (in prune-and-build --no-triton-text)"
 _PROBES = (
     Example("a good film"),
@@ -49,20 +62,22 @@ def text_record(checkpoint: EncoderCheckpoint, encoders: Sequence[EncoderRecord]
     check_texts(checkpoint, pairs)
     task = checkpoint.task
     activation = _activation(task)
-    pairs = pairs or task.kind is TaskKind.RERANKING
+    names = ("text", "text_pair") if pairs or task.kind is TaskKind.RERANKING else ("text",)
+    if activation == "span":
+        names = ("question", "context")
     limits = [x.max_tokens for x in encoders]
     return TextRecord(
         ensembles={x.name: f"{x.name}-text" for x in encoders},
         tokenizer=f"{name}-tokenizer",
         answers=None if activation == "none" else f"{name}-answers",
-        inputs=tuple(
-            ServedTensor(name=field, dtype=STRING, dims=(1,)) for field in ("text", *(("text_pair",) if pairs else ()))
-        ),
+        inputs=tuple(ServedTensor(name=field, dtype=STRING, dims=(1,)) for field in names),
         outputs=_answers(activation, encoders[0]),
         activation=activation,
         max_batch=min(x.max_batch for x in encoders),
         min_tokens=max(x.min_tokens for x in encoders),
         max_tokens=min(checkpoint.max_tokens, *limits),
+        places=_PLACES if activation in ("entities", "words", "span") else (),
+        read=names[1:] if activation == "span" else (),
     )
 
 
@@ -75,8 +90,10 @@ def check_texts(checkpoint: EncoderCheckpoint, pairs: bool) -> None:
     """
     task = checkpoint.task
     _activation(task)
-    if pairs and task.kind is TaskKind.EMBEDDING:
-        raise BundleError("A sentence embedder reads one text at a time: leave out --pairs (--triton-pairs).")
+    if pairs and task.kind in (TaskKind.EMBEDDING, TaskKind.TOKEN_LABELS):
+        raise BundleError(
+            f"A model for {task.kind} reads one text at a time: leave out --pairs (in prune-and-build --triton-pairs)."
+        )
     check_tokenizer(checkpoint)
 
 
@@ -85,10 +102,18 @@ def _activation(task: Task) -> Activation:
         raise BundleError(
             f"Texts in and answers out is not there for {task.kind}, only for {', '.join(_ACTIVATIONS)}: {_WITHOUT}."
         )
+    if task.kind is TaskKind.TOKEN_LABELS and marks_entities(task.labels):
+        return "entities"
     return _ACTIVATIONS[task.kind]
 
 
 def _answers(activation: Activation, encoder: EncoderRecord) -> tuple[ServedTensor, ...]:
+    if activation == "span":
+        fields = (("answer", STRING), ("score", "float32"), ("start", "int32"), ("end", "int32"))
+        return tuple(ServedTensor(name=name, dtype=dtype, dims=(1,)) for name, dtype in fields)
+    if activation in ("entities", "words"):
+        fields = (("labels", STRING), ("scores", "float32"), ("starts", "int32"), ("ends", "int32"))
+        return tuple(ServedTensor(name=name, dtype=dtype, dims=(-1,)) for name, dtype in fields)
     (output,) = encoder.outputs
     if activation == "normalise":
         return (output.model_copy(update={"name": "embedding", "dtype": "float32"}),)

@@ -1,10 +1,14 @@
 """A checkpoint's tokenizer, inside Triton's Python backend: texts in, token ids out, padded on the right.
 
+Where the answers are spans of a text, it also tells which characters each token covers, without spaces, and the number
+of its word; -1 for tokens that belong to none. A word is one of the tokenizer's, parted at punctuation and symbols.
+
 Needs numpy and tokenizers where the server's Python finds them.
 https://huggingface.co/docs/tokenizers/api/tokenizer
 """
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ class TritonPythonModel:
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [tensor["name"] for tensor in config["output"]]
         self._pad_token_id, self._shortest = int(parameters["pad_token_id"]), int(parameters["min_tokens"])
+        self._sequence = int(parameters["sequence"])
         path = Path(args["model_repository"]) / args["model_version"] / "tokenizer.json"
         self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         self._tokenizer.no_padding()
@@ -46,7 +51,31 @@ class TritonPythonModel:
             "attention_mask": _padded([one.attention_mask for one in encoded], tokens, 0),
             "token_type_ids": _padded([one.type_ids for one in encoded], tokens, 0),
         }
+        if "words" in self._outputs:
+            arrays |= _places(encoded, texts[self._sequence], self._sequence, tokens)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, arrays[name]) for name in self._outputs])
+
+
+def _places(encoded: list[Any], texts: list[str], sequence: int, tokens: int) -> dict[str, Any]:
+    spans = np.zeros((len(texts), tokens, 2), dtype=np.int32)
+    words = np.full((len(texts), tokens), -1, dtype=np.int32)
+    for row, (one, text) in enumerate(zip(encoded, texts, strict=True)):
+        number, before, reached = -1, None, 0
+        for place, (start, end) in enumerate(one.offsets):
+            covered = text[start:end]
+            if one.sequence_ids[place] != sequence or not covered.strip():
+                continue
+            start += len(covered) - len(covered.lstrip())
+            end = start + len(covered.strip())
+            goes_on = one.word_ids[place] == before and (start < reached or not _parts(text[start - 1 : start + 1]))
+            number += not goes_on
+            before, reached = one.word_ids[place], end
+            spans[row, place], words[row, place] = (start, end), number
+    return {"spans": spans, "words": words}
+
+
+def _parts(characters: str) -> bool:
+    return any(unicodedata.category(character)[0] in "PS" for character in characters)
 
 
 def _padded(rows: list[list[int]], tokens: int, value: int) -> Any:

@@ -159,9 +159,12 @@ def test_tasks_without_answers_and_wrong_tokenizers_are_refused(
     make_checkpoint: MakeCheckpoint, classifier_repository: Path
 ) -> None:
     encoders = RepositoryRecord.read(classifier_repository).encoders
+    masked = load_checkpoint(make_checkpoint(head="ForMaskedLM"))
+    with pytest.raises(BundleError, match="not there for masked language modelling, only for .*--no-text"):
+        text_record(masked, encoders, "x", pairs=False)
     tokens = load_checkpoint(make_checkpoint(head="ForTokenClassification"))
-    with pytest.raises(BundleError, match="not there for token classification, only for .*--no-text"):
-        text_record(tokens, encoders, "x", pairs=False)
+    with pytest.raises(BundleError, match="for token classification reads one text at a time: leave out --pairs"):
+        text_record(tokens, encoders, "x", pairs=True)
     folder = make_checkpoint()
     checkpoint = load_checkpoint(folder)
     path = folder / "tokenizer.json"
