@@ -3,6 +3,9 @@
 import errno
 from enum import IntEnum
 
+_LONGEST_MESSAGE = 2000
+"""Characters; files can hold names and values of any length."""
+
 
 class ExitCode(IntEnum):
     """What the command line returns; the numbers are part of the interface."""
@@ -44,16 +47,22 @@ class VerificationError(ProductError):
     """A bundle's files are not those that its manifest lists."""
 
 
+class GateError(ProductError):
+    """A bundle is to be released whose gates failed."""
+
+    exit_code = ExitCode.GATE_FAILED
+
+
+class HubError(ProductError):
+    """The Hugging Face hub cannot be reached, or refuses."""
+
+
 class KeyFileError(ProductError):
     """A key cannot be used to sign, or to check a signature."""
 
 
 class ServingError(ProductError):
     """A server does not serve a repository: it does not start, or does not answer."""
-
-
-class TargetError(ProductError):
-    """A latency target cannot be met, or does not go with other settings."""
 
 
 class LabelError(ProductError):
@@ -89,7 +98,12 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the one sentence that is shown for an error raised on purpose."""
+    """Return the one sentence that is shown for an error raised on purpose; what is very long in it is cut."""
+    text = " ".join(_message_of(error).split())
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+
+
+def _message_of(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted; run the same command again to go on where it stopped."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from kprune_export.bundle.layout import CHECKPOINT, MANIFEST, PLAN, is_unfinished
 from kprune_export.bundle.manifest import Manifest
 from pruning.checkpoint.purpose import find_purpose
-from pruning.checkpoint.source import CheckpointFolder, find_checkpoint
+from pruning.checkpoint.source import CheckpointFolder, as_checkpoint_errors, find_checkpoint, read_config
 from pruning.errors import UnsupportedModelError
 from pruning.families import family_of
 from pruning.plan import EncoderShape, PruningPlan
@@ -70,7 +70,8 @@ def inspect(path: str) -> Inspection:
     if plan is not None:
         return _of_plan(path, "pruned checkpoint", plan, None, _task(checkpoint))
     family = family_of(checkpoint.model_type)
-    shape = family.shape_of_folder(checkpoint.path)
+    with as_checkpoint_errors(checkpoint.path):
+        shape = family.encoder_shape(read_config(checkpoint.path))
     return Inspection(
         path=path,
         kind="dense checkpoint",
@@ -87,11 +88,9 @@ def inspect(path: str) -> Inspection:
 
 def _task(checkpoint: CheckpointFolder) -> str | None:
     """Return what a checkpoint is for, by its files alone."""
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(checkpoint.path, local_files_only=True, trust_remote_code=False)
-        return find_purpose(checkpoint).task(config).kind.value
+        with as_checkpoint_errors(checkpoint.path):
+            return find_purpose(checkpoint).task(read_config(checkpoint.path)).kind.value
     except UnsupportedModelError:
         return None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from exporters.fidelity import FidelityReport
 from exporters.latency import LatencyReport, TimingSettings
@@ -16,6 +16,8 @@ from exporters.tensorrt.sidecar import EngineRecord
 from exporters.trtexec import TrtexecModel, trtexec_command
 from exporters.variants import GraphRecord, Runtime, Variant
 from kprune_export.bundle.layout import ENGINES, FIDELITY, GRAPHS, LATENCY, ONNX_FOLDER, PARITY
+from kprune_export.errors import BundleError
+from pruning.plan import first_problem
 
 ReportT = TypeVar("ReportT", ParityReport, FidelityReport, LatencyReport, GraphRecord)
 
@@ -31,8 +33,21 @@ class Reports(BaseModel, Generic[ReportT]):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file of reports that an earlier stage wrote."""
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        """Read a file of reports that an earlier stage wrote.
+
+        Raises:
+            BundleError: it cannot be read, or is of another version of this program.
+
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise BundleError(
+                f"{path} is no report that this version of kprune-export reads ({first_problem(error)}): build the "
+                "bundle again."
+            ) from error
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
 
     def write(self, path: Path) -> None:
         """Write the reports as JSON."""

@@ -35,7 +35,7 @@ def _read(file: Path, kind: str) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"The {kind} {file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # numbers and dates that are none
         raise RecipeError(f"The {kind} {file} is not YAML: {' '.join(str(error).split())}.") from error
     if values is None:
         return {}

@@ -28,7 +28,7 @@ class _Record(BaseModel):
 class EncoderShape(_Record):
     """The dense encoder's dimensions. All layers of a dense encoder are alike."""
 
-    layers: Count
+    layers: Annotated[int, Field(ge=1, le=10_000)]
     hidden_size: Count
     heads: Count
     head_size: Count

@@ -5,15 +5,15 @@ Normalize (https://www.sbert.net/docs/package_reference/sentence_transformer/mod
 read from their small JSON files; the sentence-transformers package itself is not needed.
 """
 
-import json
+import reprlib
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning.errors import CheckpointError, UnsupportedModelError
+from pruning.json_file import read_json, read_object
 
 MODULES_FILE = "modules.json"
 _LEGACY_MODES = {
@@ -82,7 +82,7 @@ def read_sentence_head(folder: Path) -> tuple[SentenceHead, int | None] | None:
     """
     if not (folder / MODULES_FILE).is_file():
         return None
-    modules = _read_json(folder / MODULES_FILE)
+    modules = read_json(folder / MODULES_FILE)
     try:
         kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
         paths = [folder / str(module["path"]) for module in modules]
@@ -96,28 +96,27 @@ def read_sentence_head(folder: Path) -> tuple[SentenceHead, int | None] | None:
             f"The sentence-transformers checkpoint chains {', '.join(kinds)}, which is not supported: "
             "only Transformer, Pooling and, as a third, Normalize are."
         )
-    limit = _max_seq_length(paths[0])
+    try:
+        limit = _max_seq_length(paths[0])
+    except OSError as error:  # a name that the system does not take
+        raise CheckpointError(f"{folder / MODULES_FILE} names a path that cannot be read: {error.strerror}.") from error
     return SentenceHead(_pooling_modes(paths[1] / "config.json"), normalize="Normalize" in kinds), limit
 
 
 def _max_seq_length(folder: Path) -> int | None:
     path = folder / "sentence_bert_config.json"
-    value = _read_json(path).get("max_seq_length") if path.is_file() else None
+    value = read_object(path).get("max_seq_length") if path.is_file() else None
     if value is not None and (not isinstance(value, int) or value < 1):
         raise CheckpointError(f"{path} declares max_seq_length {value!r}, which is not a positive number.")
     return value
 
 
 def _pooling_modes(path: Path) -> tuple[str, ...]:
-    config = _read_json(path)
+    config = read_object(path)
     declared = config.get("pooling_mode")
     if declared is None:
         return tuple(mode for key, mode in _LEGACY_MODES.items() if config.get(key)) or ("mean",)
-    return (declared,) if isinstance(declared, str) else tuple(declared)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
+    modes = [declared] if isinstance(declared, str) else declared
+    if not isinstance(modes, list) or not all(isinstance(mode, str) for mode in modes):
+        raise CheckpointError(f"{path} declares the pooling_mode {reprlib.repr(declared)}, which names none.")
+    return tuple(modes)

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Literal, Self
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from kprune_export.bundle.layout import MANIFEST, is_unfinished
 from kprune_export.bundle.provenance import CommitRecord
@@ -13,6 +13,17 @@ from kprune_export.errors import BundleError
 from kprune_export.gates import GateResult, Verdict, in_words
 from pruning.checkpoint.source import file_sha256
 from pruning.plan import first_problem
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or ".." in parts or path.startswith("/") or "\0" in path or "/".join(parts) != path:
+        raise ValueError(f"{path!r} is not the name of a file inside the folder")
+    return path
+
+
+InnerPath = Annotated[str, AfterValidator(_inside)]
+"""A relative path with forward slashes that leads nowhere else."""
 
 
 class _Record(BaseModel):
@@ -28,7 +39,7 @@ class FileRecord(_Record):
 
     """
 
-    path: str
+    path: InnerPath
     sha256: str
     size_bytes: int
     reproducible: bool
@@ -40,7 +51,7 @@ class StageRecord(_Record):
     name: str
     key: str
     reproducible: bool
-    outputs: tuple[str, ...]
+    outputs: tuple[InnerPath, ...]
 
 
 class SourceRecord(_Record):
@@ -117,11 +128,11 @@ class Manifest(_Record):
         if not path.is_file():
             raise BundleError(f"{bundle} is not a finished bundle: it has no {MANIFEST}.")
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise BundleError(f"{path} is not a valid manifest: {first_problem(error)}.") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{path} cannot be read: {error}.") from error
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
 
     def to_json(self) -> str:
         """Return the manifest as JSON text with sorted keys."""

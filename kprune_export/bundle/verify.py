@@ -22,7 +22,7 @@ class Difference:
     def lines(self) -> list[str]:
         """Return one line for each difference, like a diff's."""
         marks = (("- missing ", self.missing), ("+ extra   ", self.extra), ("! changed ", self.changed))
-        return [mark + path for mark, paths in marks for path in paths]
+        return [mark + (path if path.isprintable() else repr(path)) for mark, paths in marks for path in paths]
 
 
 def verify_bundle(bundle: Path) -> tuple[Manifest, Difference]:
@@ -40,7 +40,8 @@ def verify_bundle(bundle: Path) -> tuple[Manifest, Difference]:
         path.relative_to(bundle).as_posix(): path
         for path in bundle.rglob("*")
         if (path.is_file() or path.is_symlink())
-        and path.relative_to(bundle).parts[0] not in (MANIFEST, SIGNATURE, WORK)
+        and path.relative_to(bundle).parts[0] != WORK
+        and path not in (bundle / MANIFEST, bundle / SIGNATURE)
     }
     changed = [
         name

@@ -21,6 +21,9 @@ from kprune_export.bundle.manifest import FileRecord, Manifest, StageRecord, rec
 from kprune_export.errors import BundleError, ExitCode, OutputFolderError, exit_code_of
 from pruning.checkpoint.source import file_sha256
 
+LOCK = "lock"
+"""In the work folder: held by the run that writes to the output folder."""
+
 
 class FinishedStage(BaseModel):
     """What is recorded of a finished stage while the bundle is being built."""
@@ -52,6 +55,9 @@ def check_output(output: Path, entries: frozenset[str] = ENTRIES, kind: str = "a
 def _check_output(output: Path, entries: frozenset[str], kind: str) -> None:
     if output.is_symlink() and not output.exists():
         raise OutputFolderError(f"{output} is a symbolic link that leads nowhere.")
+    for place in (output / WORK, *(output / WORK / name for name in (LOCK, "stages", "scratch"))):
+        if place.is_symlink():
+            raise OutputFolderError(f"{place} is a symbolic link, through which nothing is written: remove it.")
     above = next(path for path in (output, *output.parents) if path.exists())
     if not above.is_dir():
         where = "is a file" if above == output else f"cannot be made: {above} is a file"
@@ -77,7 +83,7 @@ def lock_folder(output: Path, work: Path) -> filelock.BaseFileLock:
         OutputFolderError: another run has locked it.
 
     """
-    lock = filelock.FileLock(work / "lock", timeout=0)
+    lock = filelock.FileLock(work / LOCK, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -189,6 +195,7 @@ class Workspace:
         """Put the stages' outputs and the manifest in place and remove what does not belong to them."""
         (self._work / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         (self.output / MANIFEST).unlink(missing_ok=True)
+        _remove_links(self.output)
         for stage in stages:
             for output in stage.stage.outputs:
                 built = self._stages / stage.stage.name / output
@@ -209,8 +216,7 @@ class Workspace:
     def _are_there(self, record: FinishedStage) -> bool:
         """Whether each file of a stage is unchanged, in the work folder or, published already, in place."""
         return all(
-            any(_is(root / file.path, file) for root in (self._stages / record.stage.name, self.output))
-            for file in record.files
+            any(_is(root, file) for root in (self._stages / record.stage.name, self.output)) for file in record.files
         )
 
     def _recorded(self, name: str) -> FinishedStage | None:
@@ -244,8 +250,16 @@ class Workspace:
         return self._stages / f"{stage}.json"
 
 
-def _is(path: Path, file: FileRecord) -> bool:
-    return path.is_file() and path.stat().st_size == file.size_bytes and file_sha256(path) == file.sha256
+def _is(root: Path, file: FileRecord) -> bool:
+    """Whether a file is the one recorded, and in the folder itself: not behind a link."""
+    path = root / file.path
+    parents = (root / above for above in PurePosixPath(file.path).parents)
+    return (
+        path.is_file()
+        and not any(place.is_symlink() for place in (path, *parents) if place != root)
+        and path.stat().st_size == file.size_bytes
+        and file_sha256(path) == file.sha256
+    )
 
 
 def _within(path: str, output: str) -> bool:
@@ -268,6 +282,13 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _remove_links(folder: Path) -> None:
+    """Remove all symbolic links in a folder, so that nothing is written or removed through one."""
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            path.unlink()
 
 
 def _remove_empty(folder: Path, topmost: Path) -> None:

@@ -20,9 +20,9 @@ from kprune_export.cli.doctor import doctor
 from kprune_export.cli.export import export
 from kprune_export.cli.flags import Command, Group
 from kprune_export.cli.inspect import inspect
-from kprune_export.cli.profile_target import profile_target
 from kprune_export.cli.prune import prune
 from kprune_export.cli.prune_and_build import prune_and_build
+from kprune_export.cli.push import push
 from kprune_export.cli.serve_check import serve_check
 from kprune_export.cli.sign import sign
 from kprune_export.cli.triton import triton
@@ -84,10 +84,10 @@ for _name, _command in (
     ("validate", validate),
     ("sign", sign),
     ("verify", verify),
+    ("push", push),
     ("inspect", inspect),
     ("diff", diff),
     ("compare", compare),
-    ("profile-target", profile_target),
     ("triton", triton),
     ("serve-check", serve_check),
     ("doctor", doctor),

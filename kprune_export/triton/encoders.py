@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from exporters.errors import VariantError
 from exporters.latency import LatencyReport
 from exporters.parity import ParityReport
 from exporters.precision import Precision
@@ -46,6 +47,8 @@ def choose_variants(there: Sequence[str], wanted: Sequence[str], backend: Backen
     if unknown:
         raise BundleError(f"The bundle has no {unknown[0]}: its variants are {', '.join(there)}.")
     chosen: dict[Variant, Backend] = {}
+    if odd := [name for name in there if not _is_variant(name)]:
+        raise BundleError(f"The bundle's manifest names the variant {odd[0]!r}, which this version does not know.")
     for name in wanted or there:
         variant = Variant(*_parts(name))
         own: Backend = "tensorrt" if variant.runtime is Runtime.TENSORRT else "onnxruntime"
@@ -119,6 +122,13 @@ def serve_variant(files: Files, variant: Variant, backend: Backend, name: str, m
         reasons=(limits.reason, batching.reason, copies.reason),
     )
     return ServedEncoder(record, served)
+
+
+def _is_variant(name: str) -> bool:
+    try:
+        return str(Variant(*_parts(name))) == name
+    except (ValueError, VariantError):
+        return False
 
 
 def _parts(name: str) -> tuple[Runtime, Precision]:

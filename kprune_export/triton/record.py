@@ -1,9 +1,10 @@
 """What a repository is: written beside its models, and read when it is checked or replaced."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from exporters.parity import Tolerance
 from exporters.spec import Shape
@@ -14,6 +15,9 @@ from pruning.plan import first_problem
 
 RECORD = "kprune-triton.json"
 """Its name; Triton takes only folders for models."""
+
+MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+"""What can name a model."""
 
 Backend = Literal["python", "onnxruntime", "tensorrt"]
 Activation = Literal["softmax", "sigmoid", "normalise", "none", "entities", "words", "span"]
@@ -136,6 +140,13 @@ class RepositoryRecord(_Record):
     text: TextRecord | None
     files: tuple[FileRecord, ...]
 
+    @model_validator(mode="after")
+    def _has_folders_for_models(self) -> Self:
+        for name in self.models:
+            if not re.fullmatch(MODEL_NAME, name):
+                raise ValueError(f"{name!r} cannot name a model, whose folder is in the repository")
+        return self
+
     @property
     def models(self) -> tuple[str, ...]:
         """The names of all models, which are those of the folders."""
@@ -160,8 +171,8 @@ class RepositoryRecord(_Record):
                 "kprune-export triton."
             )
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise BundleError(f"{path} is not a valid record: {first_problem(error)}.") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{path} cannot be read: {error}.") from error
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error

@@ -204,7 +204,7 @@ def _read_json_lines(text: str, path: Path) -> _Table:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CalibrationError(f"{path} is not JSON in line {number}: {error}.") from error
         if not isinstance(row, dict):
             raise CalibrationError(f"{path} has no JSON object in line {number}.")

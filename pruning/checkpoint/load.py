@@ -4,23 +4,28 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from pruning.calibration.batches import BATCH_SIZE, Batch, Counting, make_batches
 from pruning.calibration.examples import Example
 from pruning.checkpoint.purpose import find_purpose, head_ending, model_class
-from pruning.checkpoint.source import CheckpointFolder, find_checkpoint
+from pruning.checkpoint.source import (
+    CONFIG_FILE,
+    CheckpointFolder,
+    as_checkpoint_errors,
+    find_checkpoint,
+    read_config,
+)
 from pruning.errors import CheckpointError, PlanError
 from pruning.families import family_of, modeling_kprune
 from pruning.families.base import EncoderAdapter, Family
 from pruning.families.check import check_forward
 from pruning.heads import TokenHead
-from pruning.plan import PruningPlan
+from pruning.plan import EncoderShape, PruningPlan
 from pruning.pooling import SentenceHead
 from pruning.tasks import Task, TokenFeatures
 
@@ -113,22 +118,23 @@ def load_checkpoint(source: str | Path, allow_pickle: bool = False, pooling: str
     family = family_of(folder.model_type)
     purpose = find_purpose(folder, pooling)
     plan = folder.plan
-    with quiet_transformers(), _as_checkpoint_errors(folder.path):
-        config = _config(folder)
+    with quiet_transformers(), as_checkpoint_errors(folder.path):
+        config = read_config(folder.path)
         family.check_config(config)
+        _check_sizes(folder, config, family.encoder_shape(config))
         dtype = storage_dtype(folder)
         compute_dtype = dtype if dtype is torch.float64 else torch.float32
         if plan is None:
             model = _load_dense(folder, config, purpose.ending, family, compute_dtype)
         else:
             model = _load_sliced(folder, config, purpose.ending, family, plan).to(compute_dtype)
-        tokenizer = _tokenizer(folder.path)
-    _check_finite(model, folder.path)
-    task, head = purpose.task(config), purpose.head(model)
-    check_forward(family.open(model.eval().requires_grad_(False), task, head))
+        tokenizer, tokenizer_limit = _tokenizer(folder.path)
+        _check_finite(model, folder.path)
+        task, head = purpose.task(config), purpose.head(model)
+        check_forward(family.open(model.eval().requires_grad_(False), task, head))
+        positions = family.max_positions(config)
     if task.masks_tokens and tokenizer.mask_token_id is None:
         raise CheckpointError(f"The tokenizer of {folder.path} has no mask token, so the model cannot be given masks.")
-    positions = family.max_positions(config)
     return EncoderCheckpoint(
         folder=folder,
         model=model,
@@ -138,7 +144,7 @@ def load_checkpoint(source: str | Path, allow_pickle: bool = False, pooling: str
         head=head,
         pooling=purpose.pooling,
         max_positions=positions,
-        max_tokens=min(positions, purpose.max_tokens or positions, int(tokenizer.model_max_length)),
+        max_tokens=min(positions, purpose.max_tokens or positions, tokenizer_limit),
         storage_dtype=dtype,
         plan=plan,
     )
@@ -164,8 +170,8 @@ def load_pruned(path: str | Path) -> Any:
             f"{path} is not pruned (its config.json holds no plan): load it with transformers' from_pretrained."
         )
     family, ending = family_of(folder.model_type), head_ending(folder.architecture)
-    with quiet_transformers(), _as_checkpoint_errors(folder.path):
-        model = _load_sliced(folder, _config(folder), ending, family, plan).to(storage_dtype(folder)).eval()
+    with quiet_transformers(), as_checkpoint_errors(folder.path):
+        model = _load_sliced(folder, read_config(folder.path), ending, family, plan).to(storage_dtype(folder)).eval()
     check_forward(family.open(model, TokenFeatures(), TokenHead()))
     return model
 
@@ -181,16 +187,31 @@ def storage_dtype(folder: CheckpointFolder) -> torch.dtype:
     return _STORAGE_DTYPES[next(iter(kinds))] if len(kinds) == 1 else torch.float32
 
 
-def _config(folder: CheckpointFolder) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
-
-
-def _tokenizer(path: Path) -> Any:
+def _tokenizer(path: Path) -> tuple[Any, int]:
+    """Return a checkpoint's tokenizer, and the length in tokens that it cuts texts to."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        return tokenizer, int(tokenizer.model_max_length)
+    except Exception as error:  # the tokenizers library raises nothing more special
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"The tokenizer in {path} cannot be loaded: {reason}") from error
+
+
+def _check_sizes(folder: CheckpointFolder, config: Any, shape: EncoderShape) -> None:
+    """Refuse a configuration that the weights cannot belong to, before a model of its size is made."""
+    sizes = folder.tensor_shapes()
+    there = {size for shape in sizes for size in shape}
+    for name, value in (("hidden_size", shape.hidden_size), ("vocab_size", config.vocab_size)):
+        if sizes and value not in there:
+            raise CheckpointError(
+                f"{folder.path / CONFIG_FILE} says {name} {value}, but no tensor of the weights has that size."
+            )
+    if sizes and shape.layers > len(sizes):
+        raise CheckpointError(
+            f"{folder.path / CONFIG_FILE} says {shape.layers} layers, but the weights are {len(sizes)} tensors."
+        )
 
 
 def _load_dense(folder: CheckpointFolder, config: Any, ending: str, family: Family, dtype: torch.dtype) -> Any:
@@ -269,19 +290,3 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _as_checkpoint_errors(path: Path) -> Iterator[None]:
-    """Turn what transformers and safetensors raise on bad files into one sentence."""
-    try:
-        yield
-    except (CheckpointError, PlanError):
-        raise
-    except UnpicklingError as error:
-        raise CheckpointError(
-            f"The pickled weights in {path} hold something other than tensors, which may be code: they are not read."
-        ) from error
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise CheckpointError(f"The checkpoint {path} cannot be loaded: {reason}") from error

@@ -1,15 +1,20 @@
 """Finding a checkpoint and refusing, before anything is loaded, what cannot be used safely."""
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from pruning.errors import CheckpointError, PlanError, UnsupportedModelError
-from pruning.plan import PruningPlan
+from pruning.errors import CheckpointError, PlanError, PruningError, UnsupportedModelError
+from pruning.json_file import read_object
+from pruning.plan import PruningPlan, first_problem
 
 CONFIG_FILE = "config.json"
 PLAN_KEY = "kprune"
@@ -62,8 +67,8 @@ class CheckpointFolder:
     @property
     def architecture(self) -> str:
         """The model class that the checkpoint was saved from, or the empty text."""
-        named = self.config.get("architectures") or [""]
-        return str(named[0])
+        named = self.config.get("architectures")
+        return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
 
     @property
     def plan(self) -> PruningPlan | None:
@@ -98,14 +103,22 @@ class CheckpointFolder:
             CheckpointError: a file is truncated or corrupt.
 
         """
-        found: set[str] = set()
+        return frozenset(kind for kind, _ in self._tensors())
+
+    def tensor_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of the tensors in its safetensors files; as `tensor_types`."""
+        return tuple(shape for _, shape in self._tensors())
+
+    def _tensors(self) -> list[tuple[str, tuple[int, ...]]]:
+        found = []
         for path in () if self.pickled else self.weights:
             try:
                 with safe_open(path, framework="pt") as file:
-                    found |= {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 - not a dict
+                    slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 - not a dict
+                found += [(part.get_dtype(), tuple(part.get_shape())) for part in slices]
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path} is not a sound safetensors file: {error}.") from error
-        return frozenset(found)
+        return found
 
     def companions(self) -> tuple[Path, ...]:
         """Return the tokenizer's and sentence-transformers' files, and the pooling's folder's."""
@@ -142,7 +155,7 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
         raise CheckpointError(
             f"{source} is not a checkpoint: it {found}; give a folder saved with save_pretrained, or a hub id."
         )
-    config = _read_object(path / CONFIG_FILE)
+    config = read_object(path / CONFIG_FILE)
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"{path / CONFIG_FILE} names no model_type, so {path} is not a checkpoint.")
     folder = CheckpointFolder(path, config, *_find_weights(path, allow_pickle))
@@ -193,7 +206,7 @@ def _find_weights(path: Path, allow_pickle: bool) -> tuple[tuple[Path, ...], boo
 
 
 def _sharded(path: Path, index: str) -> tuple[Path, ...]:
-    names = _read_object(path / index).get("weight_map")
+    names = read_object(path / index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{path / index} has no weight_map, so the weights cannot be found.")
     shards = sorted({str(name) for name in names.values()})
@@ -203,11 +216,48 @@ def _sharded(path: Path, index: str) -> tuple[Path, ...]:
     return tuple(path / name for name in shards)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> Any:
+    """Return transformers' configuration of a checkpoint; no code of the checkpoint's own is run.
+
+    Raises:
+        CheckpointError: config.json is not one of its model's.
+
+    """
+    from transformers import AutoConfig
+
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is not a JSON object, so it describes no checkpoint.")
-    return value
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # it raises whatever the configuration's own checks do
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{folder / CONFIG_FILE} is not a sound configuration: {reason}") from error
+
+
+@contextlib.contextmanager
+def as_checkpoint_errors(path: Path) -> Iterator[None]:
+    """Turn what transformers and safetensors raise on bad files into one sentence.
+
+    Raises:
+        CheckpointError: instead of anything that is not one of this package's own errors.
+
+    """
+    try:
+        yield
+    except PruningError:
+        raise
+    except UnpicklingError as error:
+        raise CheckpointError(
+            f"The pickled weights in {path} hold something other than tensors, which may be code: they are not read."
+        ) from error
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        RuntimeError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        said = first_problem(error) if isinstance(error, ValidationError) else str(error)
+        reason = " ".join(said.split())[:300] or type(error).__name__
+        raise CheckpointError(f"The checkpoint {path} cannot be loaded: {reason}") from error

@@ -8,8 +8,7 @@ are equal groups of adjacent feature columns.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -144,19 +143,6 @@ class EncoderAdapter(ABC):
             raise PlanError(f"The plan is for an encoder of {plan.shape!r}, but the model is {self.shape!r}.")
         cut(self.encoder, plan.model_dump())
 
-    def keep_first(self, widths: Sequence[tuple[int, int]]) -> None:
-        """Cut every layer of a dense model to its first heads and neurons, with the weights that they have.
-
-        For a model that is to be timed: it is as fast as any of these widths, and what it puts out is of no use.
-
-        Args:
-            widths: how many heads and neurons each layer keeps.
-
-        """
-        layers = [{"heads": list(range(heads)), "neurons": list(range(neurons))} for heads, neurons in widths]
-        cut(self.encoder, {"layers": layers, "shape": self.shape.model_dump()})
-        self.model.requires_grad_(False)
-
 
 class Family:
     """One supported architecture: how to recognise, check and open its checkpoints.
@@ -216,13 +202,6 @@ class Family:
     def tokens_that_tell(self, config: Any) -> int:  # noqa: ARG002 - families with longer ranges read it
         """Return how long a sequence must be, in tokens, to pass through all that its models do."""
         return 6
-
-    def shape_of_folder(self, folder: Path) -> EncoderShape:
-        """Return a dense checkpoint's dimensions from its config.json alone."""
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return self.encoder_shape(config)
 
     def open(self, model: Any, task: Task, head: nn.Module) -> EncoderAdapter:
         """Return the adapter of a loaded model.
