@@ -158,7 +158,7 @@ def measure_latency(
     spec: ModelSpec,
     shapes: Sequence[Shape],
     subject: Measured,
-    pool: str,
+    place: str,
     settings: TimingSettings | None = None,
     progress: Callable[[float], None] = lambda _: None,
     timer: Timer | None = None,
@@ -172,7 +172,7 @@ def measure_latency(
         spec: the inputs to make.
         shapes: the shapes to time.
         subject: the models' sizes, the threads and the machine, for the record.
-        pool: which threads the runners use, in words, for the record.
+        place: in which process or processes the runners run, and with which threads, in words, for the record.
         settings: how long to measure.
         progress: told how far the measurement is.
         timer: how calls are timed; by the host's clock unless given.
@@ -192,8 +192,8 @@ def measure_latency(
     return LatencyReport(
         runtime=pruned.name,
         method=(
-            f"blocks of about {settings.block_length_s * 1000:.0f} ms, dense and pruned in turn, in one process with "
-            f"{pool}, {settings.warmup_s * 1000:.0f} ms warm-up; {timer.description}"
+            f"blocks of about {settings.block_length_s * 1000:.0f} ms, dense and pruned in turn, {place}, "
+            f"{settings.warmup_s * 1000:.0f} ms warm-up; {timer.description}"
         ),
         subject=subject,
         gpu=timer.gpu(),

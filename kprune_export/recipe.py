@@ -62,6 +62,7 @@ _MEASURING = {
     "label_column",
     "shapes",
     "timing_seconds",
+    "isolate",
     *GATE_NAMES,
 }
 _SERVING = {"triton", "triton_name", "triton_backend", "triton_text", "triton_pairs"}
@@ -111,6 +112,7 @@ class Recipe(BaseModel):
     shapes: tuple[str, ...] = ("1x128", "8x128")
     threads: Annotated[int, Field(ge=1)] | None = None
     timing_seconds: Annotated[float, Field(gt=0, le=600)] = 3.0
+    isolate: bool = False
     allow_pickle: bool = False
     pooling: Pooling | None = None
     min_speedup: Annotated[float, Field(gt=0)] | None = None

@@ -297,6 +297,14 @@ TimingSeconds = Annotated[
         rich_help_panel=PROOF,
     ),
 ]
+Isolate = Annotated[
+    bool | None,
+    typer.Option(
+        "--isolate",
+        help="Time each model in a process of its own, where nothing of the other can touch it.",
+        rich_help_panel=PROOF,
+    ),
+]
 MinSpeedup = Annotated[
     float | None,
     typer.Option(help="Smallest speedup over the dense model, at every shape.", rich_help_panel=GATES),

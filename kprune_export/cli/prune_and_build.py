@@ -47,6 +47,7 @@ def prune_and_build(
     shapes: options.Shapes = None,
     threads: options.Threads = None,
     timing_seconds: options.TimingSeconds = None,
+    isolate: options.Isolate = None,
     min_speedup: options.MinSpeedup = None,
     min_agreement: options.MinAgreement = None,
     min_metric: options.MinMetric = None,

@@ -1,10 +1,13 @@
 """Measure the exported variants against the dense model: fidelity on held-out texts, and latency."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from exporters.fidelity import FidelityReport
+from exporters.isolation import PLACE, IsolatedRunner, IsolatedTimer
 from exporters.latency import LatencyReport, Measured, measure_latency
 from exporters.runners.available import runs_here
 from exporters.runners.base import Runner
@@ -71,6 +74,7 @@ class LatencyStage(Stage):
         return {
             "shapes": [str(shape) for shape in job.shapes],
             "seconds": job.recipe.timing_seconds,
+            "isolate": job.recipe.isolate,
             "machine": job.machine.model_dump(exclude={"load_1min"}),
         }
 
@@ -127,21 +131,28 @@ def _time(job: Job, desk: Desk, spec: ModelSpec, variant: Variant, twin: Variant
         threads=job.threads,
         machine=job.machine,
     )
-    with contextlib.ExitStack() as opened:
-        dense = opened.enter_context(open_variant(twin, *twins, job.threads))
-        pruned = opened.enter_context(open_variant(variant, *shipped, job.threads))
+    timer = timer_of(variant)
+    isolates = job.recipe.isolate
+
+    def opened(opener: Callable[[], AbstractContextManager[Runner]]) -> AbstractContextManager[Runner]:
+        return IsolatedRunner(opener, job.threads, timer) if isolates else opener()
+
+    open_dense = partial(open_variant, twin, *twins, job.threads)
+    with contextlib.ExitStack() as stack:
+        dense = stack.enter_context(opened(open_dense))
+        pruned = stack.enter_context(opened(partial(open_variant, variant, *shipped, job.threads)))
         again = None
         if twin.precision is REFERENCE.precision:  # the machine is checked with what speedups are relative to
-            again = opened.enter_context(open_variant(twin, *twins, job.threads))
+            again = stack.enter_context(opened(open_dense))
         return measure_latency(
             dense,
             pruned,
             spec,
             job.shapes,
             subject,
-            pool_description(),
+            PLACE if isolates else f"in one process with {pool_description()}",
             job.recipe.timing,
             progress,
-            timer_of(variant),
+            IsolatedTimer(timer) if isolates else timer,
             again,
         )

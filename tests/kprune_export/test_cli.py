@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -110,6 +111,19 @@ def test_only_what_was_proved_is_printed_and_judged(
     assert words.capitalize() in (built.output / "report.html").read_text()
     assert cli("validate", built.output, "--shapes", "1x4", "--threads", 2, "--timing-seconds", 0.1, "--json") == 0
     assert json.loads(capsys.readouterr().out)["verdict_in_words"] == words
+
+
+def test_models_are_timed_in_processes_of_their_own(cli: Cli, built: Outcome, tmp_path: Path) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    settings = ["--shapes", "1x4,2x8", "--threads", 2, "--timing-seconds", 0.1]
+    assert cli("validate", built.output, *settings, "--isolate", "-o", tmp_path / "out") == 0
+    (latency,) = json.loads((tmp_path / "out/latency.json").read_text())["variants"].values()
+    assert "each in a process of its own, whose threads sleep while another runs" in latency["method"]
+    assert "in one process" not in latency["method"]
+    for shape in latency["shapes"]:
+        assert shape["speedup_low"] <= shape["speedup"] <= shape["speedup_high"]
+        assert shape["noise"]["ratio"] > 0
+    assert set(psutil.Process().children(recursive=True)) <= before
 
 
 def test_verify_inspect_validate_export(
