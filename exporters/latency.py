@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import bootstrap
 
+from exporters.conditions import CpuMoment, affinity, read_cpu
 from exporters.inputs import synthetic_inputs
 from exporters.machine import MachineRecord
 from exporters.runners.base import Feeds, Runner
@@ -117,6 +118,8 @@ class ShapeLatency(BaseModel):
     """The check of the machine, where one was made."""
     clocks: tuple[GpuClock, ...] = ()
     """The GPU's clock before the first block and after the last, where a GPU was timed."""
+    cpu: tuple[CpuMoment, ...] = ()
+    """The machine's load and the processors' clocks at the same moments."""
 
 
 class Measured(BaseModel):
@@ -142,6 +145,8 @@ class LatencyReport(BaseModel):
     method: str
     subject: Measured
     gpu: GpuRecord | None = None
+    affinity: tuple[int, ...] = ()
+    """The numbers of the processors that the runners might use."""
     shapes: tuple[ShapeLatency, ...]
     twin_shapes: tuple[ShapeLatency, ...] = ()
     """The same against the dense model in the same precision, where that is not fp32: what pruning gained."""
@@ -197,6 +202,7 @@ def measure_latency(
         ),
         subject=subject,
         gpu=timer.gpu(),
+        affinity=affinity(),
         shapes=tuple(results),
     )
 
@@ -222,9 +228,10 @@ def _measure_shape(
     pair_share = 1 if again is None else 1 / (1 + NOISE_SHARE)
     for runner in runners:
         timer.prepare(runner, feeds)
-    clocks = [timer.clock()]
+    clocks, cpu = [timer.clock()], [read_cpu()]
     found = _alternate(runners, feeds, settings, lambda share: progress(share * pair_share), timer)
     clocks.append(timer.clock())
+    cpu.append(read_cpu())
     noise = None
     if again is not None:
         timer.prepare(again, feeds)
@@ -248,6 +255,7 @@ def _measure_shape(
         speedup_high=high,
         noise=noise,
         clocks=tuple(clock for clock in clocks if clock is not None),
+        cpu=tuple(cpu),
     )
 
 

@@ -11,6 +11,7 @@ from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.gates import GateResult, Verdict, in_words, verdict_of
 from kprune_export.proof import VariantProof
 from kprune_export.recipe import Recipe
+from kprune_export.report.conditions import timing_conditions
 from kprune_export.report.figures import latency_figure, widths_figure
 from kprune_export.report.usage import example_texts, usage
 from pruning.plan import PruningPlan
@@ -70,6 +71,7 @@ def render_report(content: ReportContent) -> str:
     )
     environment.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
     environment.filters["mebibytes"] = lambda value: f"{value / 2**20:,.1f}"
+    environment.filters["conditions"] = timing_conditions
     environment.filters["fixed"] = lambda value, digits=2: f"{value:,.{digits}f}"
     return environment.get_template("report.html.j2").render(
         content=content,

@@ -1,3 +1,4 @@
+import os
 import time
 from dataclasses import replace
 
@@ -122,6 +123,8 @@ def test_real_sessions_and_every_shape(artefact: OnnxArtefact, spec: ModelSpec, 
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert report.smallest_speedup.speedup == min(shape.speedup for shape in report.shapes)
+    assert report.affinity == tuple(sorted(os.sched_getaffinity(0)))
+    assert [len(shape.cpu) for shape in report.shapes] == [2, 2]  # before and after
     assert LatencyReport.model_validate_json(report.model_dump_json()) == report
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from exporters.conditions import processor_list
 from kprune_export.pipeline import Outcome, prune_and_build
 from kprune_export.recipe import Recipe
 
@@ -48,6 +49,16 @@ def evil(
     texts = folder / "<b>texts<b>.txt"
     shutil.copyfile(texts_file, texts)
     return prune_and_build(make_recipe(model, folder / "out", texts, min_speedup=0.0001))
+
+
+def test_it_says_what_timing_was_done_under(built: Outcome) -> None:
+    text = " ".join("".join(read((built.output / "report.html").read_text()).text).split())
+    latency = built.proofs[0].latency
+    assert latency is not None
+    assert f"2 threads on processors {processor_list(latency.affinity)}, governor " in text
+    for shape in latency.shapes:
+        before, after = shape.cpu
+        assert f"{shape.shape}: load {before.load_1min:.2f} before, {after.load_1min:.2f} after; processors at " in text
 
 
 def test_it_is_one_file_that_fetches_nothing(built: Outcome) -> None:
