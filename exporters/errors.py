@@ -29,6 +29,10 @@ class EngineError(ExporterError):
     """An engine cannot be built as asked, or its files do not belong together or to this machine."""
 
 
+class TableError(ExporterError):
+    """A latency table cannot be used: damaged, or measured for something else."""
+
+
 class ParityError(ExporterError):
     """An artefact's outputs differ from those of the model it was made from."""
 

@@ -208,7 +208,7 @@ def measure_latency(
 
 
 @dataclass(frozen=True)
-class _Alternated:
+class Alternated:
     """Two runners timed in turn: every call's seconds and enqueue seconds of each, and the ratio of each block pair."""
 
     seconds: tuple[list[float], list[float]]
@@ -229,14 +229,14 @@ def _measure_shape(
     for runner in runners:
         timer.prepare(runner, feeds)
     clocks, cpu = [timer.clock()], [read_cpu()]
-    found = _alternate(runners, feeds, settings, lambda share: progress(share * pair_share), timer)
+    found = alternate(runners, feeds, settings, lambda share: progress(share * pair_share), timer)
     clocks.append(timer.clock())
     cpu.append(read_cpu())
     noise = None
     if again is not None:
         timer.prepare(again, feeds)
         shorter = replace(settings, seconds=settings.seconds * NOISE_SHARE)
-        rest = _alternate(
+        rest = alternate(
             (runners[0], again),
             feeds,
             shorter,
@@ -259,16 +259,25 @@ def _measure_shape(
     )
 
 
-def _alternate(
+def alternate(
     runners: tuple[Runner, Runner],
     feeds: Feeds,
     settings: TimingSettings,
     progress: Callable[[float], None],
     timer: Timer,
-) -> _Alternated:
-    """Time two runners in turn, in blocks, until both were timed for long enough and in enough blocks."""
+) -> Alternated:
+    """Time two runners in turn, in blocks, until both were timed for long enough and in enough blocks.
+
+    Args:
+        runners: both prepared by the timer with the feeds.
+        feeds: what they are called with.
+        settings: how long.
+        progress: told the share that is done.
+        timer: how calls are timed.
+
+    """
     calls = [_calls_a_block(runner, feeds, settings, timer) for runner in runners]
-    found = _Alternated(([], []), ([], []), np.empty(0))
+    found = Alternated(([], []), ([], []), np.empty(0))
     ratios: list[float] = []
     spent = [0.0, 0.0]
     while min(spent) < settings.seconds or len(ratios) < settings.min_blocks:

@@ -65,6 +65,10 @@ class ServingError(ProductError):
     """A server does not serve a repository: it does not start, or does not answer."""
 
 
+class TargetError(ProductError):
+    """A latency target cannot be met, or does not go with other settings."""
+
+
 class LabelError(ProductError):
     """Labels do not fit the model's task."""
 

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict
 
 from kprune_export.proof import VariantProof
 from kprune_export.recipe import Recipe
+from kprune_export.target.outcome import target_outcome
+from kprune_export.target.record import MISS, TargetRecord
 
 Verdict = Literal["passed", "failed", "undecided", "no gates"]
 
@@ -35,16 +37,18 @@ class GateResult(BaseModel):
         return not self.held and not self.undecided
 
 
-def judge(recipe: Recipe, proofs: Sequence[VariantProof]) -> tuple[GateResult, ...]:
+def judge(recipe: Recipe, proofs: Sequence[VariantProof], target: TargetRecord | None = None) -> tuple[GateResult, ...]:
     """Judge every gate that the recipe sets, by the variant that is worst at it.
 
     ``min_speedup`` is about the shape that gained least over the dense model in fp32, in the variant's runtime;
     ``min_agreement`` about the task's headline of fidelity (agreement for classifiers, mean cosine for embedders,
     R² for regression, rank agreement for rerankers); ``min_metric`` about the pruned model's own metric;
     ``max_size_mib`` about the ONNX file. Where the dense model was not as fast as itself, the machine is too noisy
-    to judge a ``min_speedup`` that is no further from what was measured than that.
+    to judge a ``min_speedup`` that is no further from what was measured than that. A latency target is a gate of its
+    own: it may be missed by `MISS`, and is judged where the machine is the one to be fast on.
     """
     gates = (
+        _undecided(_target(target, proofs), proofs) if target else None,
         _undecided(_lowest("min_speedup", recipe.min_speedup, [_speedup(x) for x in proofs]), proofs),
         _lowest("min_agreement", recipe.min_agreement, [_agreement(x) for x in proofs]),
         _lowest("min_metric", recipe.min_metric, [_metric(x) for x in proofs]),
@@ -62,6 +66,22 @@ def _speedup(proof: VariantProof) -> Candidate | None:
         return None
     slowest = proof.latency.smallest_speedup
     return slowest.speedup, f"at {slowest.shape}, {proof.variant}"
+
+
+def _target(target: TargetRecord, proofs: Sequence[VariantProof]) -> GateResult | None:
+    """Return whether a latency target was met; None where nothing was timed."""
+    outcome = target_outcome(target, proofs[0].latency if proofs else None)
+    if outcome.measured_speedup is None:
+        return None
+    detail = f"{target.target}, against dense in the same precision; {MISS:.0%} off is accepted"
+    if target.target.latency_ms is not None and outcome.measured_ms is not None:
+        limit, value = target.target.latency_ms * (1 + MISS), outcome.measured_ms
+        held = value <= limit
+        return GateResult(name="target_latency_ms", comparison="≤", limit=limit, value=value, held=held, detail=detail)
+    limit, value = target.asked_speedup * (1 - MISS), outcome.measured_speedup
+    return GateResult(
+        name="target_speedup", comparison="≥", limit=limit, value=value, held=value >= limit, detail=detail
+    )
 
 
 def _undecided(gate: GateResult | None, proofs: Sequence[VariantProof]) -> GateResult | None:

@@ -26,6 +26,7 @@ from kprune_export.evaluation.base import TaskLabels
 from kprune_export.evaluation.labels import task_labels
 from kprune_export.recipe import Recipe
 from kprune_export.sharing import own_device
+from kprune_export.target.request import check_target
 from kprune_export.texts import choose_texts
 from pruning.calibration.batches import BATCH_SIZE
 from pruning.calibration.examples import Example, examples_sha256
@@ -187,6 +188,7 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         DeviceError: the device is not here.
         MethodError: there is no such method, or it has no such hyperparameter.
         BudgetError: the FLOPs reduction is not in (0, 1).
+        TargetError, TableError: the latency target cannot be searched for.
         ShapeError: a shape is malformed or longer than the model reads.
         LabelError: labels are asked for, and do not fit.
         RecipeError: settings contradict each other.
@@ -200,7 +202,8 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
     if exports:
         check_variants(recipe, measures=measures)
     if prunes:
-        check_reduction(recipe.flops_reduction)
+        if not recipe.targeted:
+            check_reduction(recipe.flops_reduction)
         placement_on(own_device(recipe.device), recipe.offload)
         method_for(recipe.pruning)
     source = load_checkpoint(recipe.model, recipe.allow_pickle, recipe.pooling)
@@ -218,7 +221,10 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
     calibrates = prunes or (exports and recipe.quantizes)
     texts = choose_texts(recipe, source.task, calibrates=calibrates, measures=measures)
     if prunes:
-        method_for(recipe.pruning).budget(source.open().shape, recipe.pruning)
+        if recipe.targeted:
+            check_target(recipe, source, describe_machine(), threads)
+        else:
+            method_for(recipe.pruning).budget(source.open().shape, recipe.pruning)
         check_tokens(source.batches(texts.calibration, recipe.seed), source.open().shape)
     required = recipe.min_metric is not None or recipe.label_column is not None
     labels = task_labels(source.task, texts.held_out, required) if measures else None

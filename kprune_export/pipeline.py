@@ -14,7 +14,7 @@ from kprune_export.bundle.manifest import Manifest, StageRecord
 from kprune_export.bundle.provenance import commit_of
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace, check_output
-from kprune_export.errors import BundleError, VerificationError
+from kprune_export.errors import BundleError, TargetError, VerificationError
 from kprune_export.gates import GateResult, judge, verdict_of
 from kprune_export.job import Job, prepare_job
 from kprune_export.proof import Reports, VariantProof, read_proofs
@@ -28,7 +28,10 @@ from kprune_export.stages.measure import FidelityStage, LatencyStage
 from kprune_export.stages.parity import DenseParityStage, ParityStage
 from kprune_export.stages.prune import PruneStage
 from kprune_export.stages.report import ReportStage
+from kprune_export.stages.target import LatencyTableStage, SensitivityStage, TargetStage
 from kprune_export.stages.triton import TritonStage, check_serving
+from kprune_export.target.outcome import TargetOutcome, target_outcome
+from kprune_export.target.read import judged_target, read_target
 from pruning.plan import PruningPlan
 
 
@@ -62,6 +65,7 @@ class Outcome:
         manifest: its manifest.
         plan: the pruning plan, where the run pruned.
         proofs: what was found of each variant, where the run exported.
+        target: the latency target beside what was measured, where there is one.
         shapes: the shapes that latency was asked for at.
         timing: how long each was to be timed.
 
@@ -71,6 +75,7 @@ class Outcome:
     manifest: Manifest
     plan: PruningPlan | None
     proofs: tuple[VariantProof, ...]
+    target: TargetOutcome | None = None
     shapes: tuple[Shape, ...] = ()
     timing: TimingSettings = field(default_factory=TimingSettings)
 
@@ -85,7 +90,7 @@ def prune_and_build(recipe: Recipe, reporter: Reporter | None = None) -> Outcome
     """
     job = _checked_job(recipe, prunes=True, exports=True, measures=True)
     check_serving(job)
-    stages: list[Stage] = [PruneStage(), ExportStage()]
+    stages: list[Stage] = [*_targeting(job), PruneStage(), ExportStage()]
     if job.builds_engines:
         stages.append(EngineStage())
     stages += [*_proving(job), SbomStage(), ReportStage(), *([TritonStage()] if recipe.triton else [])]
@@ -94,6 +99,8 @@ def prune_and_build(recipe: Recipe, reporter: Reporter | None = None) -> Outcome
 
 def prune(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
     """Prune a checkpoint and write the plan and the pruned checkpoint only; errors as `prune_and_build`."""
+    if recipe.targeted:
+        raise TargetError("A latency target needs something to time, and prune exports nothing: use prune-and-build.")
     return _run("prune", _checked_job(recipe, prunes=True, exports=False, measures=False), (PruneStage(),), reporter)
 
 
@@ -135,7 +142,12 @@ def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> 
             f"{job.source_record.weights_sha256[:12]}…, not {manifest.source.weights_sha256[:12]}…."
         )
     job.bundle = bundle
-    return _run("validate", job, (BundleStage(job.builds_engines), *_proving(job)), reporter)
+    return _run("validate", job, (BundleStage(job.builds_engines, recipe.targeted), *_proving(job)), reporter)
+
+
+def _targeting(job: Job) -> tuple[Stage, ...]:
+    """Return the stages that choose widths, where a latency is the budget."""
+    return (LatencyTableStage(), SensitivityStage(), TargetStage()) if job.recipe.targeted else ()
 
 
 def _proving(job: Job) -> tuple[Stage, ...]:
@@ -205,7 +217,8 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
     outputs = {output for record in kept for output in record.stage.outputs}
     plan = PruningPlan.read(files(PLAN)) if PLAN in outputs else job.source.plan
     proofs = read_proofs(job.variants, files, measures=job.measures) if PARITY in outputs else ()
-    gates: tuple[GateResult, ...] = judge(job.recipe, proofs) if job.measures else ()
+    target = read_target(job, files)
+    gates: tuple[GateResult, ...] = judge(job.recipe, proofs, judged_target(job, files)) if job.measures else ()
     manifest = Manifest(
         command=command,
         verdict=verdict_of(gates, exported=bool(proofs)),
@@ -224,4 +237,5 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         stages=tuple(record.stage for record in kept),
         files=tuple(sorted((file for record in kept for file in record.files), key=lambda file: file.path)),
     )
-    return Outcome(job.recipe.output, manifest, plan, proofs, job.shapes, job.recipe.timing)
+    met = target_outcome(target, proofs[0].latency) if target and proofs else None
+    return Outcome(job.recipe.output, manifest, plan, proofs, met, job.shapes, job.recipe.timing)

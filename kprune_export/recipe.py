@@ -26,6 +26,13 @@ Pooling = Literal["mean", "cls", "pooler", "none"]
 _RESULT_NEUTRAL = {"output", "threads"}
 _PRUNING = {
     "flops_reduction",
+    "target_speedup",
+    "target_latency_ms",
+    "target_shapes",
+    "align",
+    "latency_table",
+    "table_carried",
+    "sensitivity",
     "calibration",
     "samples",
     "seed",
@@ -38,6 +45,8 @@ _PRUNING = {
     "head_weight",
     "ridge",
 }
+_TARGETS = {"target_speedup", "target_latency_ms", "target_shapes"}
+"""What is to be met, which a run that prunes nothing judges too."""
 _CALIBRATING = {"calibration", "samples", "seed"}
 """What int8's ranges are measured on, whether or not anything is pruned."""
 _ENGINES = {
@@ -78,6 +87,13 @@ class Recipe(BaseModel):
     model: str
     output: Path
     flops_reduction: float = 0.5
+    target_speedup: Annotated[float, Field(gt=1)] | None = None
+    target_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    target_shapes: tuple[str, ...] = ()
+    align: Annotated[int, Field(ge=1)] | None = None
+    latency_table: Path | None = None
+    table_carried: bool = False
+    sensitivity: Path | None = None
     calibration: str | None = None
     text_column: str | None = None
     pair_column: str | None = None
@@ -130,7 +146,7 @@ class Recipe(BaseModel):
     def _one_profile(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("shapes", "runtime", "precision", "compute_capability", mode="before")
+    @field_validator("shapes", "target_shapes", "runtime", "precision", "compute_capability", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -168,10 +184,15 @@ class Recipe(BaseModel):
             ) from error
 
     @property
+    def targeted(self) -> bool:
+        """Whether a latency is the budget, and not FLOPs."""
+        return self.target_speedup is not None or self.target_latency_ms is not None
+
+    @property
     def pruning(self) -> PruningSettings:
-        """The settings of the pruning method."""
+        """The settings of the pruning method; with a latency target there is no budget in them."""
         return PruningSettings(
-            flops_reduction=self.flops_reduction,
+            flops_reduction=None if self.targeted else self.flops_reduction,
             sequence_length=self.sequence_length,
             method=self.method,
             seed=self.seed,
@@ -233,13 +254,14 @@ class Recipe(BaseModel):
 
     @property
     def parsed_shapes(self) -> tuple[Shape, ...]:
-        """The shapes that latency is measured at.
+        """The shapes that latency is measured at, those of a target among them.
 
         Raises:
             ShapeError: one is malformed.
 
         """
-        return tuple(dict.fromkeys(Shape.parse(text) for text in self.shapes))
+        targets = (text.partition("=")[0] for text in self.target_shapes)
+        return tuple(dict.fromkeys(Shape.parse(text) for text in (*self.shapes, *targets)))
 
     def for_record(self, *, prunes: bool, exports: bool, measures: bool) -> dict[str, Any]:
         """Return the settings that decide a run's result, as JSON values, for the manifest."""
@@ -249,6 +271,8 @@ class Recipe(BaseModel):
         unused |= set() if prunes and exports else _SERVING
         unused |= set() if exports and Runtime.TENSORRT in self.runtime else _ENGINES
         unused -= _CALIBRATING if exports and self.quantizes else set()
+        unused |= {"flops_reduction"} if self.targeted else set()
+        unused -= _TARGETS if measures else set()
         return self.model_dump(mode="json", exclude=_RESULT_NEUTRAL | unused)
 
     def to_yaml(self) -> str:

@@ -21,7 +21,7 @@ from pruning.checkpoint.load import load_checkpoint
 from pruning.errors import PruningError
 from pruning.methods.placement import placement_on
 from pruning.methods.settings import PruningSettings
-from pruning.prune import prune_checkpoint
+from pruning.prune import prune_checkpoint, sensitivity_of
 
 WAIT = timedelta(hours=24)
 """How long a process waits for another: the first may export and measure meanwhile."""
@@ -53,13 +53,15 @@ class PruningTask(BaseModel):
     device: str
     offload: bool
     journal: str
+    curves_only: bool = False
 
     def help(self) -> None:
-        """Prune with this process's share of the texts, and throw the result away: the first process has it too."""
+        """Do it with this process's share of the texts, and throw the result away: the first process has it too."""
         checkpoint = load_checkpoint(self.model, self.allow_pickle, self.pooling)
         examples = [Example(*pair) for pair in self.texts]
         placement = placement_on(own_device(self.device), self.offload)
-        prune_checkpoint(checkpoint, examples, self.settings, self.seed, placement, Path(self.journal))
+        run = sensitivity_of if self.curves_only else prune_checkpoint
+        run(checkpoint, examples, self.settings, self.seed, placement, Path(self.journal))
 
 
 @contextlib.contextmanager

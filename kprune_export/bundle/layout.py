@@ -3,6 +3,9 @@
 from pathlib import Path
 
 PLAN = "plan.json"
+LATENCY_TABLE = "latency_table.json"
+SENSITIVITY = "sensitivity.json"
+TARGET = "target.json"
 CHECKPOINT = "checkpoint"
 ONNX_FOLDER = "onnx"
 GRAPHS = "graphs.json"
@@ -21,7 +24,24 @@ WORK = ".kprune-export"
 """The folder, inside the output folder, that holds a run's unfinished work; gone once it is done."""
 
 ENTRIES = frozenset(
-    (PLAN, CHECKPOINT, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, REPORT, SBOM, TRITON, MANIFEST, SIGNATURE, WORK)
+    (
+        PLAN,
+        LATENCY_TABLE,
+        SENSITIVITY,
+        TARGET,
+        CHECKPOINT,
+        ONNX_FOLDER,
+        ENGINES,
+        PARITY,
+        FIDELITY,
+        LATENCY,
+        REPORT,
+        SBOM,
+        TRITON,
+        MANIFEST,
+        SIGNATURE,
+        WORK,
+    )
 )
 """All that a bundle may hold at its top."""
 

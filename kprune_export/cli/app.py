@@ -20,6 +20,7 @@ from kprune_export.cli.doctor import doctor
 from kprune_export.cli.export import export
 from kprune_export.cli.flags import Command, Group
 from kprune_export.cli.inspect import inspect
+from kprune_export.cli.profile_target import profile_target
 from kprune_export.cli.prune import prune
 from kprune_export.cli.prune_and_build import prune_and_build
 from kprune_export.cli.push import push
@@ -88,6 +89,7 @@ for _name, _command in (
     ("inspect", inspect),
     ("diff", diff),
     ("compare", compare),
+    ("profile-target", profile_target),
     ("triton", triton),
     ("serve-check", serve_check),
     ("doctor", doctor),

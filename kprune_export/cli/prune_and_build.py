@@ -1,6 +1,6 @@
 """``kprune-export prune-and-build``."""
 
-from kprune_export.cli import options
+from kprune_export.cli import options, target_options
 from kprune_export.cli.options import given
 from kprune_export.cli.running import run_recipe
 
@@ -27,6 +27,13 @@ def prune_and_build(
     balance: options.Balance = None,
     head_weight: options.HeadWeight = None,
     ridge: options.Ridge = None,
+    target_speedup: target_options.TargetSpeedup = None,
+    target_latency_ms: target_options.TargetLatencyMs = None,
+    target_shapes: target_options.TargetShapes = None,
+    align: target_options.Align = None,
+    latency_table: target_options.LatencyTable = None,
+    table_carried: target_options.TableCarried = None,
+    sensitivity: target_options.Sensitivity = None,
     device: options.Device = None,
     offload: options.Offload = None,
     runtime: options.Runtime = None,
@@ -65,6 +72,10 @@ def prune_and_build(
     Writes plan.json, checkpoint/, onnx/, with TensorRT engines/, parity.json, fidelity.json, latency.json,
     report.html, with --triton triton/ and, last, manifest.json. A run that is killed goes on where it stopped when it
     is run again.
+
+    With --target-speedup or --target-latency-ms the budget is time on this machine: what widths cost is measured
+    (latency_table.json) and what they lose (sensitivity.json), the widths that lose least in that time are searched
+    for and rehearsed (target.json), and the finished model is held to it.
 
     Example: kprune-export prune-and-build ./my-classifier -o bundle --calibration texts.txt
     --flops-reduction 0.5 --min-speedup 1.5

@@ -14,6 +14,7 @@ from kprune_export.recipe import Recipe
 from kprune_export.report.conditions import timing_conditions
 from kprune_export.report.figures import latency_figure, widths_figure
 from kprune_export.report.usage import example_texts, usage
+from kprune_export.target.outcome import TargetOutcome
 from pruning.plan import PruningPlan
 from pruning.tasks import Task
 
@@ -31,6 +32,7 @@ class ReportContent:
     proofs: tuple[VariantProof, ...]
     machine: MachineRecord
     gates: tuple[GateResult, ...]
+    target: TargetOutcome | None = None
 
     @property
     def trtexec(self) -> tuple[str, ...]:

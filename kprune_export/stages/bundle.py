@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kprune_export.bundle.layout import CHECKPOINT, ENGINES, MANIFEST, ONNX_FOLDER, PLAN
+from kprune_export.bundle.layout import CHECKPOINT, ENGINES, MANIFEST, ONNX_FOLDER, PLAN, TARGET
 from kprune_export.errors import BundleError
 from kprune_export.job import Job
 from kprune_export.stages.base import Desk, Stage
@@ -19,8 +19,9 @@ class BundleStage(Stage):
     title = "Reading the bundle"
     transient = True
 
-    def __init__(self, has_engines: bool) -> None:
-        self.outputs = (PLAN, CHECKPOINT, ONNX_FOLDER, *((ENGINES,) if has_engines else ()))
+    def __init__(self, has_engines: bool, has_target: bool) -> None:
+        optional = ((ENGINES, has_engines), (TARGET, has_target))
+        self.outputs = (PLAN, CHECKPOINT, ONNX_FOLDER, *(name for name, there in optional if there))
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the hash of the manifest, which has the hashes of all files."""
@@ -29,9 +30,11 @@ class BundleStage(Stage):
     def execute(self, job: Job, desk: Desk) -> None:
         """Link the files, or copy them where the disks differ."""
         bundle = _bundle(job)
-        _link_or_copy(bundle / PLAN, desk.folder / PLAN)
-        for name in self.outputs[1:]:
-            shutil.copytree(bundle / name, desk.folder / name, copy_function=_link_or_copy)
+        for name in self.outputs:
+            if (bundle / name).is_dir():
+                shutil.copytree(bundle / name, desk.folder / name, copy_function=_link_or_copy)
+            else:
+                _link_or_copy(bundle / name, desk.folder / name)
         desk.progress(1.0)
 
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from kprune_export.bundle.layout import CHECKPOINT, PLAN
+from kprune_export.bundle.layout import CHECKPOINT, PLAN, TARGET
 from kprune_export.card import CARD_FILE, card_facts, model_card
 from kprune_export.job import Job
 from kprune_export.sharing import PruningTask, helped
 from kprune_export.stages.base import Desk, Stage
+from kprune_export.target.record import TargetRecord
 from pruning.checkpoint.save import save_pruned
 from pruning.methods.settings import PruningSettings
 from pruning.prune import prune_checkpoint
@@ -19,6 +20,7 @@ class PruneStage(Stage):
     name = "prune"
     title = "Pruning"
     outputs = (PLAN, CHECKPOINT)
+    needs = ("target",)
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the source, its card, the texts, and the method's settings."""
@@ -34,10 +36,12 @@ class PruneStage(Stage):
     def execute(self, job: Job, desk: Desk) -> None:
         """Prune and save; finished sublayers stay in the scratch folder for a run that is killed."""
         checkpoint = job.take_dense()
-        recipe = job.recipe
-        with helped(pruning_task(job, recipe.pruning, desk.scratch)):
+        settings = job.recipe.pruning
+        if job.recipe.targeted:
+            settings = settings.model_copy(update={"widths": TargetRecord.read(desk.files(TARGET)).taken.widths})
+        with helped(pruning_task(job, settings, desk.scratch)):
             plan = prune_checkpoint(
-                checkpoint, job.calibration, recipe.pruning, recipe.seed, job.placement, desk.scratch, desk.progress
+                checkpoint, job.calibration, settings, job.recipe.seed, job.placement, desk.scratch, desk.progress
             )
         (desk.folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
         save_pruned(checkpoint, plan, desk.folder / CHECKPOINT)

@@ -8,6 +8,8 @@ from kprune_export.job import Job
 from kprune_export.proof import read_proofs
 from kprune_export.report.render import ReportContent, render_report
 from kprune_export.stages.base import Desk, Stage
+from kprune_export.target.outcome import target_outcome
+from kprune_export.target.read import judged_target, read_target
 from pruning.plan import PruningPlan
 
 
@@ -17,7 +19,7 @@ class ReportStage(Stage):
     name = "report"
     title = "Writing the report"
     outputs = (REPORT,)
-    needs = ("prune", "export", "engines", "parity", "fidelity", "latency")
+    needs = ("target", "prune", "export", "engines", "parity", "fidelity", "latency")
     reproducible = False
 
     def settings(self, job: Job) -> dict[str, Any]:
@@ -27,6 +29,7 @@ class ReportStage(Stage):
     def execute(self, job: Job, desk: Desk) -> None:
         """Read the other stages' reports and render them."""
         proofs = read_proofs(job.variants, desk.files, measures=True)
+        target = read_target(job, desk.files)
         content = ReportContent(
             recipe=job.recipe,
             task=job.source.task,
@@ -36,6 +39,7 @@ class ReportStage(Stage):
             plan=PruningPlan.read(desk.files(PLAN)),
             proofs=proofs,
             machine=job.machine,
-            gates=judge(job.recipe, proofs),
+            gates=judge(job.recipe, proofs, judged_target(job, desk.files)),
+            target=target_outcome(target, proofs[0].latency) if target else None,
         )
         (desk.folder / REPORT).write_text(render_report(content), encoding="utf-8")

@@ -9,6 +9,7 @@ from kprune_export.job import Job
 from kprune_export.proof import read_proofs
 from kprune_export.recipe import GATE_NAMES, Recipe
 from kprune_export.stages.base import Desk, Stage
+from kprune_export.target.read import judged_target
 from kprune_export.triton.encoders import choose_variants
 from kprune_export.triton.repository import ServedBundle, Serving, plan_repository
 from kprune_export.triton.text import check_texts
@@ -23,7 +24,7 @@ class TritonStage(Stage):
     name = "triton"
     title = "Writing the Triton repository"
     outputs = (TRITON,)
-    needs = ("prune", "export", "engines", "parity", "fidelity", "latency")
+    needs = ("target", "prune", "export", "engines", "parity", "fidelity", "latency")
     reproducible = False  # batches and instances follow from measured times
 
     def settings(self, job: Job) -> dict[str, Any]:
@@ -33,7 +34,7 @@ class TritonStage(Stage):
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Decide and write it, as the command triton does."""
-        gates = judge(job.recipe, read_proofs(job.variants, desk.files, measures=True))
+        gates = judge(job.recipe, read_proofs(job.variants, desk.files, measures=True), judged_target(job, desk.files))
         bundle = ServedBundle(
             files=desk.files,
             variants=tuple(map(str, job.variants)),

@@ -8,7 +8,7 @@ are equal groups of adjacent feature columns.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -142,6 +142,19 @@ class EncoderAdapter(ABC):
         if plan.shape != self.shape:
             raise PlanError(f"The plan is for an encoder of {plan.shape!r}, but the model is {self.shape!r}.")
         cut(self.encoder, plan.model_dump())
+
+    def keep_first(self, widths: Sequence[tuple[int, int]]) -> None:
+        """Cut every layer of a dense model to its first heads and neurons, with the weights that they have.
+
+        For a model that is to be timed: it is as fast as any of these widths, and what it puts out is of no use.
+
+        Args:
+            widths: how many heads and neurons each layer keeps.
+
+        """
+        layers = [{"heads": list(range(heads)), "neurons": list(range(neurons))} for heads, neurons in widths]
+        cut(self.encoder, {"layers": layers, "shape": self.shape.model_dump()})
+        self.model.requires_grad_(False)
 
 
 class Family:

@@ -1,0 +1,101 @@
+"""``kprune-export profile-target``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kprune_export.cli import options, target_options
+from kprune_export.errors import ExitCode
+
+if TYPE_CHECKING:
+    from exporters.latency_table.record import LatencyTable
+
+
+def profile_target(
+    model: options.RequiredModel,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="The JSON file to write; it must not be there.", rich_help_panel=options.MODEL
+        ),
+    ],
+    runtime: Annotated[
+        str,
+        typer.Option(help="onnxruntime (CPU), onnxruntime-cuda, tensorrt, or torch.", rich_help_panel=options.EXPORT),
+    ] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8.", rich_help_panel=options.EXPORT)] = "fp32",
+    shapes: options.Shapes = None,
+    align: target_options.Align = None,
+    threads: options.Threads = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw the costs to this SVG file.", rich_help_panel=options.PROOF)
+    ] = None,
+    pooling: options.Pooling = None,
+    allow_pickle: options.AllowPickle = None,
+    device: options.Device = None,
+    json_output: options.Json = False,
+) -> int:
+    """Measure what heads and neurons cost on this machine: a latency table for --target-speedup.
+
+    Times models of this one's dimensions whose layers all have the same widths: every number of heads, and a grid of
+    FFN widths, in one runtime and precision. The table tells by how much its sums are off for layers of unequal
+    widths. It is for all checkpoints of these dimensions, and can be carried to the machine that builds.
+
+    Example, on the machine that will serve: kprune-export profile-target ./my-classifier -o table.json
+    --shapes 1x128 --plot table.svg
+    """
+    from exporters.runners.onnxruntime_runner import share_thread_pool
+    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.job import thread_count
+    from kprune_export.recipe import Recipe
+    from kprune_export.target.command import ProfileRequest, profile
+
+    settings = {"shapes": shapes, "align": align, "threads": threads, "pooling": pooling}
+    settings |= {"allow_pickle": allow_pickle, "device": device}
+    recipe = Recipe.build(
+        None,
+        {"model": model, "output": output, "precision": precision}
+        | {name: value for name, value in settings.items() if value is not None}
+        | ({"runtime": runtime} if runtime != "torch" else {}),
+    )
+    share_thread_pool(thread_count(recipe))
+    table = profile(ProfileRequest(recipe, in_torch=runtime == "torch", plot=plot), ConsoleReporter())
+    if json_output:
+        print(table.model_dump_json(indent=2))
+    else:
+        _show(table, output)
+    return ExitCode.OK
+
+
+def _show(table: "LatencyTable", output: Path) -> None:
+    from rich.table import Table
+
+    from kprune_export.cli.console import output_console
+
+    console = output_console()
+    for shape in table.shapes:
+        shown = Table(
+            title=f"{table.runtime}-{table.precision} at {shape.shape}: dense {shape.dense_ms:.2f} ms, of it "
+            f"{shape.fixed:.1%} fixed",
+            title_justify="left",
+        )
+        for name in ("heads", "attention, % of dense", "neurons", "FFN, % of dense"):
+            shown.add_column(name, justify="right")
+        left = [
+            (str(w), f"{100 * c:.2f}") for w, c in zip(shape.attention.widths, shape.attention.smoothed, strict=True)
+        ]
+        right = [(str(w), f"{100 * c:.2f}") for w, c in zip(shape.ffn.widths, shape.ffn.smoothed, strict=True)]
+        for number in range(max(len(left), len(right))):
+            shown.add_row(
+                *(pair for side in (left, right) for pair in (side[number] if number < len(side) else ("", "")))
+            )
+        console.print(shown)
+        errors = ", ".join(f"{check.error:+.1%}" for check in shape.checks)
+        console.print(f"Sums are off by {errors} for layers of unequal widths drawn at random.")
+        if shape.noise and not shape.noise.quiet:
+            console.print(
+                f"[red]This machine is noisy: a model is {shape.noise.ratio:.2f} times as fast as itself "
+                f"({shape.noise.low:.2f} to {shape.noise.high:.2f}).[/]"
+            )
+    console.print(f"Written to {output}", markup=False)

@@ -1,0 +1,193 @@
+"""The stages of a run with a latency target: what widths cost here, what they lose, and which are taken."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporters.inputs import synthetic_inputs
+from exporters.latency import alternate
+from exporters.latency_table.record import LatencyTable, Widths, fingerprint
+from exporters.spec import Shape
+from kprune_export.bundle.layout import LATENCY_TABLE, SENSITIVITY, TARGET
+from kprune_export.errors import TargetError
+from kprune_export.job import Job
+from kprune_export.sharing import helped
+from kprune_export.stages.base import Desk, Stage, part_of
+from kprune_export.stages.export import model_spec, range_feeds
+from kprune_export.stages.prune import pruning_task
+from kprune_export.target.models import OnnxModels
+from kprune_export.target.profile import profile_target
+from kprune_export.target.record import SensitivityRecord
+from kprune_export.target.request import check_reachable, default_alignment, dimensions_of, read_table, target_of
+from kprune_export.target.search import Rehearse, TimeSearch
+from pruning.checkpoint.load import load_checkpoint
+from pruning.prune import sensitivity_of
+
+_FEEDS = 2
+"""How many batches of calibration texts int8 is tried on where only times count."""
+
+
+class LatencyTableStage(Stage):
+    """Measure the latency table at the target's shapes, or take the one that is given: writes latency_table.json."""
+
+    name = "latency-table"
+    title = "Measuring what widths cost"
+    outputs = (LATENCY_TABLE,)
+    reproducible = False
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return the dimensions, the variant, the shapes and the machine; or the hash of the table that is given."""
+        if job.recipe.latency_table is not None:
+            return {"table": read_table(job.recipe, job.source, job.machine, job.threads).sha256}
+        return {
+            "dimensions": dimensions_of(job.source).model_dump(),
+            "variant": str(job.variants[0]),
+            "shapes": [x.shape for x in target_of(job.recipe).shapes],
+            "align": alignment(job),
+            "machine": fingerprint(job.machine, job.threads, job.variants[0].runtime.value),
+        }
+
+    def execute(self, job: Job, desk: Desk) -> None:
+        """Measure."""
+        if job.recipe.latency_table is not None:
+            table = read_table(job.recipe, job.source, job.machine, job.threads)
+        else:
+            shapes = [Shape.parse(x.shape) for x in target_of(job.recipe).shapes]
+            table = profile_target(
+                job.source, models_of(job), shapes, alignment(job), job.threads, job.machine, desk.progress
+            )
+        table.write(desk.folder / LATENCY_TABLE)
+
+
+class SensitivityStage(Stage):
+    """Measure what every sublayer's widths lose, or take the curves that are given: writes sensitivity.json."""
+
+    name = "sensitivity"
+    title = "Measuring what widths lose"
+    outputs = (SENSITIVITY,)
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return the source, the texts and the seed."""
+        return {
+            "source": job.source_record.model_dump(exclude={"model"}),
+            "calibration": job.calibration_record.sha256,
+            "seed": job.recipe.seed,
+            "placement": repr(job.placement),
+        }
+
+    def execute(self, job: Job, desk: Desk) -> None:
+        """Measure; finished curves stay in the scratch folder for a run that is killed.
+
+        Raises:
+            TargetError: the curves that are given are of another model or other texts.
+
+        """
+        identity = {
+            "source_sha256": job.source_record.weights_sha256,
+            "texts_sha256": job.calibration_record.sha256,
+            "seed": job.recipe.seed,
+        }
+        if job.recipe.sensitivity is not None:
+            record = SensitivityRecord.read(job.recipe.sensitivity)
+            for name, value in identity.items():
+                if getattr(record, name) != value:
+                    raise TargetError(
+                        f"The sensitivity curves {job.recipe.sensitivity} are not of this run: their "
+                        f"{name.replace('_', ' ')} is {getattr(record, name)}, not {value}."
+                    )
+        else:
+            settings = job.recipe.pruning
+            task = pruning_task(job, settings, desk.scratch).model_copy(update={"curves_only": True})
+            with helped(task):
+                curves = sensitivity_of(
+                    job.take_dense(),
+                    job.calibration,
+                    settings,
+                    job.recipe.seed,
+                    job.placement,
+                    desk.scratch,
+                    desk.progress,
+                )
+            record = SensitivityRecord(**identity, curves=curves)
+        record.write(desk.folder / SENSITIVITY)
+
+
+class TargetStage(Stage):
+    """Search for the widths, and rehearse them: writes target.json."""
+
+    name = "target"
+    title = "Searching for widths"
+    outputs = (TARGET,)
+    needs = ("latency-table", "sensitivity")
+    reproducible = False
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return the target."""
+        return {
+            "target": target_of(job.recipe).model_dump(),
+            "align": alignment(job),
+            "carried": job.recipe.table_carried,
+            "timing_seconds": job.recipe.timing_seconds,
+        }
+
+    def execute(self, job: Job, desk: Desk) -> None:
+        """Search; where this is the machine to be fast on, time the dense model cut to what is found.
+
+        Raises:
+            TargetError: the target is out of reach, or the dense model meets it.
+
+        """
+        table = LatencyTable.read(desk.files(LATENCY_TABLE))
+        target = target_of(job.recipe)
+        check_reachable(target, table)
+        curves = SensitivityRecord.read(desk.files(SENSITIVITY)).curves
+        search = TimeSearch(target, table, curves, alignment(job))
+        with contextlib.ExitStack() as opened:
+            rehearse = None if job.recipe.table_carried else opened.enter_context(_rehearsals(job, desk))
+            search.run(rehearse, str(job.variants[0])).write(desk.folder / TARGET)
+
+
+def alignment(job: Job) -> int:
+    """Return what FFN widths are multiples of."""
+    return job.recipe.align or default_alignment(job.variants[0].precision)
+
+
+def models_of(job: Job) -> OnnxModels:
+    """Return the dense model at any widths, in the run's one variant."""
+    source: Path = job.source.folder.path
+    return OnnxModels(
+        lambda: load_checkpoint(source, job.recipe.allow_pickle, job.recipe.pooling),
+        job.variants[0],
+        job.threads,
+        range_feeds(job.source, job)[:_FEEDS],
+        job.recipe.engine,
+    )
+
+
+@contextlib.contextmanager
+def _rehearsals(job: Job, desk: Desk) -> Iterator[Rehearse]:
+    """Open the dense model, and yield what times others against it."""
+    models, target = models_of(job), target_of(job.recipe)
+    shape = job.source.family.encoder_shape(job.source.model.config)
+    spec, timer = model_spec(job.source, {}), models.timer
+    rounds = 0
+
+    def rehearse(widths: Widths) -> float:
+        nonlocal rounds
+        shares: dict[str, float] = {}
+        with models.open(widths) as candidate:
+            for number, x in enumerate(target.shapes):
+                feeds = synthetic_inputs(spec, Shape.parse(x.shape))
+                for runner in (candidate, dense):
+                    timer.prepare(runner, feeds)
+                progress = part_of(part_of(desk.progress, min(rounds, 3), 4), number, len(target.shapes))
+                timed = alternate((candidate, dense), feeds, job.recipe.timing, progress, timer)
+                shares[x.shape] = float(np.median(timed.ratios))
+        rounds += 1
+        return target.mean(shares)
+
+    with models.open([(shape.heads, shape.neurons)] * shape.layers) as dense:
+        yield rehearse

@@ -1,0 +1,84 @@
+"""What ``kprune-export profile-target`` does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from exporters.errors import VariantError
+from exporters.latency_table.record import LatencyTable
+from exporters.precision import Precision
+from exporters.runners.available import runs_here
+from exporters.spec import check_shapes
+from kprune_export.errors import OutputFolderError, RecipeError, TargetError
+from kprune_export.job import Job, prepare_job
+from kprune_export.pipeline import Reporter
+from kprune_export.recipe import Recipe
+from kprune_export.stages.target import alignment, models_of
+from kprune_export.target.figure import draw
+from kprune_export.target.models import OnnxModels, TorchModels
+from kprune_export.target.profile import profile_target
+from pruning.checkpoint.load import load_checkpoint
+from pruning.methods.placement import placement_on
+
+
+@dataclass(frozen=True)
+class ProfileRequest:
+    """What is profiled.
+
+    Attributes:
+        recipe: the model, one runtime and precision, the shapes and the threads; its output is the file to write.
+        in_torch: whether torch runs it, and not the recipe's runtime.
+        plot: where to draw it, if anywhere.
+
+    """
+
+    recipe: Recipe
+    in_torch: bool
+    plot: Path | None
+
+
+def profile(request: ProfileRequest, reporter: Reporter) -> LatencyTable:
+    """Measure a latency table and write it; nothing is left where that fails.
+
+    Raises:
+        OutputFolderError: a file to write is there already, or its folder is not.
+        VariantError: the runtime cannot run the precision.
+        TargetError: the runtime cannot be timed here.
+        CheckpointError, ShapeError: the model or a shape cannot be used.
+
+    """
+    recipe = request.recipe
+    for path in filter(None, (recipe.output, request.plot)):
+        if path.exists():
+            raise OutputFolderError(f"{path} is there already: name another file, or remove it.")
+        if not path.absolute().parent.is_dir():
+            raise OutputFolderError(f"The folder of {path} is not there: make it first.")
+    if len(recipe.variants) != 1:
+        raise RecipeError("A table is of one runtime and one precision: name one of each.")
+    if not request.in_torch and not runs_here(recipe.runtime[0]):
+        raise TargetError(f"{recipe.variants[0]} cannot be timed here: torch finds no GPU.")
+    job = prepare_job(recipe, prunes=False, exports=not request.in_torch, measures=False)
+    check_shapes(recipe.parsed_shapes, job.source.max_positions)
+    models = _torch_models(job) if request.in_torch else models_of(job)
+    with reporter.stage(1, 1, "Measuring what widths cost") as progress:
+        table = profile_target(
+            job.source, models, recipe.parsed_shapes, alignment(job), job.threads, job.machine, progress
+        )
+    picture = draw(table) if request.plot else None
+    table.write(recipe.output)
+    if request.plot and picture:
+        request.plot.write_text(picture, encoding="utf-8")
+    return table
+
+
+def _torch_models(job: Job) -> OnnxModels | TorchModels:
+    device, precision = placement_on(job.recipe.device, False).device, job.recipe.precision[0]
+    if precision is Precision.INT8 or (device.type == "cpu" and precision is not Precision.FP32):
+        raise VariantError(
+            f"torch on {device.type} is not timed in {precision}: ask for fp32, or on a GPU fp16 or bf16."
+        )
+    source = job.source.folder.path
+    return TorchModels(
+        lambda: load_checkpoint(source, job.recipe.allow_pickle, job.recipe.pooling), precision, torch.device(device)
+    )

@@ -1,0 +1,163 @@
+"""What a run with a latency target came to: asked, predicted, rehearsed."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kprune_export.errors import TargetError
+from pruning.methods.kprune.sensitivity import SensitivityCurve
+from pruning.plan import first_problem
+
+MISS = 0.03
+"""How far, relatively, a measured speedup may fall short of the one that was asked for."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SensitivityRecord(_Record):
+    """The sensitivity curves of a model, and what they were measured on.
+
+    Attributes:
+        source_sha256: hash of the dense checkpoint's weights.
+        texts_sha256: hash of the calibration texts.
+        seed: the seed of the run.
+        curves: from the bottom, attention then FFN in each layer.
+
+    """
+
+    format: Literal["kprune-sensitivity"] = "kprune-sensitivity"
+    version: Literal[1] = 1
+    source_sha256: str
+    texts_sha256: str
+    seed: int
+    curves: tuple[SensitivityCurve, ...]
+
+    def write(self, path: Path) -> None:
+        """Write the record as JSON."""
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record that `write` wrote.
+
+        Raises:
+            TargetError: it cannot be read, or is no such record of this version.
+
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise TargetError(f"The sensitivity curves {path} cannot be read: {error}.") from error
+        except ValidationError as error:
+            raise TargetError(
+                f"{path} does not hold sensitivity curves of this version: {first_problem(error)}."
+            ) from error
+
+
+class TargetShape(_Record):
+    """A shape that is to be fast, and its weight among several."""
+
+    shape: str
+    weight: float
+
+
+class LatencyTarget(_Record):
+    """What is asked for, at which shapes: a speedup, or a latency at the one shape.
+
+    Attributes:
+        speedup: how many times as fast as the dense model in the same runtime and precision.
+        latency_ms: how long a call may take.
+        shapes: where; with several, their weighted mean time, each relative to the dense model's, counts.
+
+    """
+
+    speedup: float | None
+    latency_ms: float | None
+    shapes: tuple[TargetShape, ...]
+
+    def asked_share(self, dense_ms: float) -> float:
+        """Return the share of the dense model's time that may be taken.
+
+        Args:
+            dense_ms: the dense model's time, which a latency is relative to.
+
+        """
+        return 1 / self.speedup if self.speedup is not None else (self.latency_ms or 0.0) / dense_ms
+
+    def mean(self, by_shape: dict[str, float]) -> float:
+        """Return the weighted mean over the shapes of shares of the dense model's time."""
+        total = sum(x.weight for x in self.shapes)
+        return sum(x.weight * by_shape[x.shape] for x in self.shapes) / total
+
+    def __str__(self) -> str:
+        """Return what is asked for in words."""
+        what = f"{self.speedup:g} times as fast" if self.speedup is not None else f"{self.latency_ms:g} ms"
+        weights = {x.weight for x in self.shapes}
+        shapes = (x.shape if len(weights) == 1 else f"{x.shape} (weight {x.weight:g})" for x in self.shapes)
+        return f"{what} at {', '.join(shapes)}"
+
+
+class Rehearsal(_Record):
+    """Widths that the search found, and how fast the dense model cut to them is.
+
+    Attributes:
+        widths: heads and neurons of each layer.
+        loss: the sum of the sublayers' losses at these widths, by the sensitivity curves.
+        predicted_share: of the dense model's time, by the table.
+        measured_share: the same, measured; None where this is not the machine to be fast on.
+
+    """
+
+    widths: tuple[tuple[int, int], ...]
+    loss: float
+    predicted_share: float
+    measured_share: float | None
+
+
+class TargetRecord(_Record):
+    """A latency target and how the search met it.
+
+    Attributes:
+        target: what was asked.
+        asked_share: the share of the dense model's time that it comes to.
+        variant: the variant that is to be fast.
+        align: FFN widths are multiples of this.
+        table_sha256: the latency table's hash.
+        search_s: how long the first search took, in seconds.
+        rounds: what was found and rehearsed, in order; after the first the table was corrected by what was seen.
+        chosen: the number of the round whose widths were taken.
+
+    """
+
+    format: Literal["kprune-target"] = "kprune-target"
+    version: Literal[1] = 1
+    target: LatencyTarget
+    asked_share: float
+    variant: str
+    align: int
+    table_sha256: str
+    search_s: float
+    rounds: tuple[Rehearsal, ...]
+    chosen: int
+
+    @property
+    def taken(self) -> Rehearsal:
+        """The round whose widths were taken."""
+        return self.rounds[self.chosen]
+
+    @property
+    def asked_speedup(self) -> float:
+        """The speedup that was asked for, or that the latency asked for comes to."""
+        return 1 / self.asked_share
+
+    def write(self, path: Path) -> None:
+        """Write the record as JSON."""
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record that `write` wrote."""
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))

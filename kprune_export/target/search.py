@@ -1,0 +1,135 @@
+"""The search for the widths that lose least in the time that is asked for, rehearsed before anything is pruned."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporters.latency_table.record import LatencyTable, Widths
+from kprune_export.errors import TargetError
+from kprune_export.target.record import LatencyTarget, Rehearsal, TargetRecord
+from pruning.methods.kprune.allocation import WidthChoices, allocate, interpolate_curve
+from pruning.methods.kprune.sensitivity import SensitivityCurve
+
+UNITS = 10**9
+"""Costs are whole numbers: billionths of the dense model's time."""
+TOLERANCE = 0.01
+"""A rehearsal that is this near to what was asked is near enough."""
+CORRECTIONS = 3
+"""How many times the table may be corrected by what a rehearsal showed."""
+
+Rehearse = Callable[[Widths], float]
+"""Measures the share of the dense model's time that a model of some widths takes."""
+
+
+@dataclass(frozen=True)
+class TimeSearch:
+    """The widths that one target allows, and what they cost and lose.
+
+    Args:
+        target: what is asked.
+        table: what widths cost.
+        curves: what they lose, sublayer by sublayer from the bottom.
+        align: FFN widths are multiples of this, but for the full width.
+
+    """
+
+    target: LatencyTarget
+    table: LatencyTable
+    curves: Sequence[SensitivityCurve]
+    align: int
+
+    @property
+    def asked_share(self) -> float:
+        """The share of the dense model's time that may be taken."""
+        return self.target.asked_share(self.table.shape(self.target.shapes[0].shape).dense_ms)
+
+    @property
+    def fixed_share(self) -> float:
+        """The share that a model without heads and neurons takes."""
+        return self.target.mean({x.shape: self.table.shape(x.shape).fixed for x in self.target.shapes})
+
+    def predicted_share(self, widths: Widths) -> float:
+        """Return the share that a model of some widths takes, by the table."""
+        return self.target.mean({x.shape: self.table.shape(x.shape).share(widths) for x in self.target.shapes})
+
+    def loss(self, widths: Widths) -> float:
+        """Return the sum of what the sublayers lose at some widths, by their curves."""
+        flat = [width for layer in widths for width in layer]
+        curves = (interpolate_curve(curve.widths, curve.losses) for curve in self.curves)
+        return float(sum(curve[width] for curve, width in zip(curves, flat, strict=True)))
+
+    def find(self, share: float) -> tuple[tuple[int, int], ...]:
+        """Return the widths that lose least of those that take at most a share, by the table.
+
+        Raises:
+            TargetError: nothing does; the message says what would.
+
+        """
+        budget = int((share - self.fixed_share) * UNITS)
+        if budget <= 0:
+            fastest = 1 / self.fixed_share * self.asked_share / share if self.fixed_share > 0 else float("inf")
+            raise TargetError(
+                f"The target, {self.target}, is out of reach: what is left of the model without any head or neuron is "
+                f"only {fastest:.2f} times as fast as the dense one, so ask for clearly less than that."
+            )
+        widths = allocate([self._choices(number) for number in range(len(self.curves))], budget)
+        return tuple(zip(widths[::2], widths[1::2], strict=True))
+
+    def _choices(self, number: int) -> WidthChoices:
+        """Return what one sublayer may be given: any number of heads, or an aligned number of neurons."""
+        losses = interpolate_curve(self.curves[number].widths, self.curves[number].losses)
+        units = len(losses) - 1
+        attends = number % 2 == 0
+        widths = np.arange(units + 1) if attends else np.append(np.arange(0, units, self.align), units)
+        costs = np.zeros(len(widths))
+        total = sum(x.weight for x in self.target.shapes)
+        for x in self.target.shapes:
+            shape = self.table.shape(x.shape)
+            costs += x.weight / total * (shape.attention if attends else shape.ffn).at(widths)
+        return WidthChoices.worth_having(widths, losses[widths], np.rint(costs * UNITS).astype(np.int64))
+
+    def run(self, rehearse: Rehearse | None, variant: str) -> TargetRecord:
+        """Search, rehearse, and correct the table by what the rehearsal shows, until it is near enough.
+
+        Args:
+            rehearse: measures widths; None where this is not the machine to be fast on, so that the table is trusted.
+            variant: the variant's name, for the record.
+
+        Raises:
+            TargetError: the target is out of reach.
+
+        """
+        started = time.perf_counter()
+        asked, correction = self.asked_share, 1.0
+        rounds: list[Rehearsal] = []
+        search_s = 0.0
+        while True:
+            widths = self.find(asked / correction)
+            search_s = search_s or time.perf_counter() - started
+            if any(widths == earlier.widths for earlier in rounds):
+                break
+            predicted = self.predicted_share(widths)
+            measured = rehearse(widths) if rehearse else None
+            loss = self.loss(widths)
+            rounds.append(Rehearsal(widths=widths, loss=loss, predicted_share=predicted, measured_share=measured))
+            if measured is None or abs(asked / measured - 1) <= TOLERANCE or len(rounds) > CORRECTIONS:
+                break
+            correction = measured / predicted
+        nearest = min(range(len(rounds)), key=lambda number: _miss(rounds[number], asked))
+        return TargetRecord(
+            target=self.target,
+            asked_share=asked,
+            variant=variant,
+            align=self.align,
+            table_sha256=self.table.sha256,
+            search_s=search_s,
+            rounds=tuple(rounds),
+            chosen=nearest,
+        )
+
+
+def _miss(found: Rehearsal, asked: float) -> float:
+    """How far a rehearsal is from what was asked, whatever its sign."""
+    return 0.0 if found.measured_share is None else abs(asked / found.measured_share - 1)
