@@ -9,7 +9,7 @@ from typing import Protocol
 from exporters.latency import TimingSettings
 from exporters.spec import Shape
 from exporters.variants import GraphRecord
-from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, ONNX_FOLDER, PARITY, PLAN
+from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, MANIFEST, ONNX_FOLDER, PARITY, PLAN
 from kprune_export.bundle.manifest import Manifest, StageRecord
 from kprune_export.bundle.provenance import commit_of
 from kprune_export.bundle.verify import verify_bundle
@@ -32,6 +32,7 @@ from kprune_export.stages.target import LatencyTableStage, SensitivityStage, Tar
 from kprune_export.stages.triton import TritonStage, check_serving
 from kprune_export.target.outcome import TargetOutcome, target_outcome
 from kprune_export.target.read import judged_target, read_target
+from pruning.checkpoint.source import file_sha256
 from pruning.plan import PruningPlan
 
 
@@ -234,6 +235,7 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         variants=tuple(str(proof.variant) for proof in proofs),
         versions=job.versions,
         commit=commit_of(Path.cwd()),
+        validated_sha256=file_sha256(job.bundle / MANIFEST) if job.bundle else None,
         stages=tuple(record.stage for record in kept),
         files=tuple(sorted((file for record in kept for file in record.files), key=lambda file: file.path)),
     )

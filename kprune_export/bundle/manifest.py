@@ -89,6 +89,7 @@ class Manifest(_Record):
     Attributes:
         verdict: None where a run proves nothing, as pruning alone.
         commit: of the repository that the run was started in, if it was in one.
+        validated_sha256: the hash of the manifest of the bundle that was validated, if one was.
 
     """
 
@@ -108,6 +109,7 @@ class Manifest(_Record):
     variants: tuple[str, ...] = ()
     versions: dict[str, str]
     commit: CommitRecord | None = None
+    validated_sha256: str | None = None
     stages: tuple[StageRecord, ...]
     files: tuple[FileRecord, ...]
 

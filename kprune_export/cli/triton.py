@@ -44,12 +44,20 @@ def triton(
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Clients send pairs of texts; those of rerankers always do.")
     ] = False,
+    validated: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder that validate wrote on another machine (--output): its timings make a configuration for "
+            "that machine; several times for several.",
+        ),
+    ] = None,
     json_output: options.Json = False,
 ) -> int:
     """Write a Triton model repository from a bundle.
 
     Batch sizes, waiting times and instances come from the engines' profiles and from what was timed; the output says
-    how. Servers find nothing half-written: the repository appears when it is whole.
+    how. Each machine that the bundle was timed on has a configuration of its own, which a server takes with
+    --model-config-name. Servers find nothing half-written: the repository appears when it is whole.
 
     Example: kprune-export triton bundle -o models && tritonserver --model-repository=models
     """
@@ -64,6 +72,7 @@ def triton(
             backend=backend,
             text=text,
             pairs=pairs,
+            validated=tuple(validated or ()),
         )
     )
     if json_output:
@@ -95,6 +104,9 @@ def _show(record: "RepositoryRecord", output: Path) -> None:
     console.print(table)
     for encoder in record.encoders:
         console.print(f"{encoder.name}: {'; '.join(encoder.reasons)}.", markup=False)
+        for config in encoder.configs:
+            told = "; ".join(config.reasons[1:])
+            console.print(f"  --model-config-name={config.name}, as timed on {config.machine}: {told}.", markup=False)
     if record.text:
         sent, got = (", ".join(x.name for x in tensors) for tensors in (record.text.inputs, record.text.outputs))
         console.print(f"{', '.join(record.text.ensembles.values())}: {sent} in, {got} out.", markup=False)

@@ -16,7 +16,7 @@ from kprune_export.errors import BundleError
 from kprune_export.triton.record import EncoderRecord, RepositoryRecord, TextRecord
 from kprune_export.triton.tensors import STRING, ServedTensor, per_token
 
-CONFIG, VERSION = "config.pbtxt", "1"
+CONFIG, CONFIGS, VERSION = "config.pbtxt", "configs", "1"
 WARMUP = "warmup"
 """The folder, inside a model's, that Triton reads warm-up data from."""
 _MASK = "attention_mask"
@@ -128,8 +128,18 @@ def repository_configs(record: RepositoryRecord) -> dict[str, Any]:
     return configs
 
 
-def write_config(config: Any, folder: Path) -> None:
-    """Write a model's config.pbtxt, read it again, and write the data that its warm-up names.
+def machine_configs(record: RepositoryRecord) -> dict[str, dict[str, Any]]:
+    """Return the configurations for machines by the files' names, of each encoder that has some."""
+    return {
+        encoder.name: {
+            f"{CONFIGS}/{x.name}.pbtxt": encoder_config(encoder.on(x), record.pad_token_id) for x in encoder.configs
+        }
+        for encoder in record.encoders
+    }
+
+
+def write_config(config: Any, folder: Path, file: str = CONFIG) -> None:
+    """Write a model's configuration, read it again, and write the data that its warm-up names.
 
     Raises:
         BundleError: the file does not say what was written.
@@ -137,19 +147,20 @@ def write_config(config: Any, folder: Path) -> None:
     """
     from google.protobuf import text_format
 
-    path = folder / CONFIG
+    path = folder / file
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text_format.MessageToString(config, as_utf8=True), encoding="utf-8")
-    if read_config(folder) != config:
+    if read_config(folder, file) != config:
         raise BundleError(f"{path} does not say what was written to it.")
     for request in config.model_warmup:
-        file = request.inputs[_MASK].input_data_file
+        data = request.inputs[_MASK].input_data_file
         (folder / WARMUP).mkdir(exist_ok=True)
         tokens = request.inputs[_MASK].dims[0]
-        (folder / WARMUP / file).write_bytes(np.ones((request.batch_size, tokens), np.int64).tobytes())
+        (folder / WARMUP / data).write_bytes(np.ones((request.batch_size, tokens), np.int64).tobytes())
 
 
-def read_config(folder: Path) -> Any:
-    """Read a model's config.pbtxt by Triton's schema.
+def read_config(folder: Path, file: str = CONFIG) -> Any:
+    """Read a model's configuration by Triton's schema.
 
     Raises:
         BundleError: it is not valid.
@@ -157,7 +168,7 @@ def read_config(folder: Path) -> Any:
     """
     from google.protobuf import text_format
 
-    path = folder / CONFIG
+    path = folder / file
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), schema().ModelConfig())
     except text_format.ParseError as error:

@@ -9,6 +9,7 @@ from exporters.latency import LatencyReport
 from exporters.parity import ParityReport
 from exporters.precision import Precision
 from exporters.tensorrt.build import PLAN_SUFFIX, RECORD_SUFFIX
+from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.sidecar import EngineRecord, check_plan
 from exporters.variants import GraphRecord, Runtime, Variant
 from kprune_export.bundle.layout import ENGINES, GRAPHS, LATENCY, ONNX_FOLDER, PARITY
@@ -17,7 +18,8 @@ from kprune_export.proof import Reports
 from kprune_export.stages.base import Files
 from kprune_export.stages.parity import tolerance_of
 from kprune_export.triton import scaling
-from kprune_export.triton.record import Backend, EncoderRecord
+from kprune_export.triton.machines import Timings
+from kprune_export.triton.record import Backend, EncoderRecord, MachineConfig
 from kprune_export.triton.tensors import ServedTensor, check_same, graph_tensors
 
 GRAPH_FILE, PLAN_FILE = "model.onnx", "model.plan"
@@ -61,7 +63,14 @@ def choose_variants(there: Sequence[str], wanted: Sequence[str], backend: Backen
     return chosen
 
 
-def serve_variant(files: Files, variant: Variant, backend: Backend, name: str, max_positions: int) -> ServedEncoder:
+def serve_variant(
+    files: Files,
+    variant: Variant,
+    backend: Backend,
+    name: str,
+    max_positions: int,
+    timings: Sequence[Timings] = (),
+) -> ServedEncoder:
     """Decide how a variant is served.
 
     Args:
@@ -70,6 +79,7 @@ def serve_variant(files: Files, variant: Variant, backend: Backend, name: str, m
         backend: what runs it.
         name: the beginning of the model's name.
         max_positions: the longest sequence that the model reads, in tokens.
+        timings: what was timed on each machine.
 
     Raises:
         BundleError: the bundle's files contradict each other.
@@ -99,8 +109,7 @@ def serve_variant(files: Files, variant: Variant, backend: Backend, name: str, m
     else:
         optimized = ()
         limits = scaling.proven_limits(parity, latency, max_positions)
-    batching = scaling.batching(limits, latency, optimized)
-    copies = scaling.instances(variant.runtime, latency)
+    default = _served_as(("", ""), variant, limits, latency, optimized)
     record = EncoderRecord(
         name=f"{name}-{variant}",
         variant=str(variant),
@@ -111,17 +120,45 @@ def serve_variant(files: Files, variant: Variant, backend: Backend, name: str, m
         max_batch=limits.max_batch,
         min_tokens=limits.min_tokens,
         max_tokens=limits.max_tokens,
+        preferred=default.preferred,
+        delay_us=default.delay_us,
+        instances=default.instances,
+        gpu=scaling.instances(variant.runtime, latency).gpu,
+        threads=default.threads,
+        profiles=profiles,
+        warmup=default.warmup,
+        reasons=default.reasons,
+        tolerance=tolerance_of(variant, graph),
+        configs=tuple(
+            _served_as((timed.name, timed.machine), variant, limits, timed.reports[str(variant)], optimized)
+            for timed in timings
+            if str(variant) in timed.reports
+        ),
+    )
+    return ServedEncoder(record, served)
+
+
+def _served_as(
+    machine: tuple[str, str],
+    variant: Variant,
+    limits: scaling.Limits,
+    latency: LatencyReport | None,
+    profiles: Sequence[OptimizationProfile],
+) -> MachineConfig:
+    """Return what follows from what was timed on a machine, given by its name and in words."""
+    name, words = machine
+    batching = scaling.batching(limits, latency, profiles)
+    copies = scaling.instances(variant.runtime, latency)
+    return MachineConfig(
+        name=name,
+        machine=words,
         preferred=batching.preferred,
         delay_us=batching.delay_us if batching.merges else None,
         instances=copies.count,
-        gpu=copies.gpu,
         threads=copies.threads,
-        profiles=profiles,
-        warmup=tuple(map(str, scaling.warmup_shapes(limits, latency, optimized))),
-        tolerance=tolerance_of(variant, graph),
+        warmup=tuple(map(str, scaling.warmup_shapes(limits, latency, profiles))),
         reasons=(limits.reason, batching.reason, copies.reason),
     )
-    return ServedEncoder(record, served)
 
 
 def _is_variant(name: str) -> bool:

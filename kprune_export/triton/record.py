@@ -29,6 +29,26 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class MachineConfig(_Record):
+    """How an encoder is served on a machine that it was timed on, where that differs from elsewhere.
+
+    Attributes:
+        name: of the configuration, ``--model-config-name``.
+        machine: in words.
+        preferred, delay_us, instances, threads, warmup, reasons: as those of `EncoderRecord`.
+
+    """
+
+    name: str
+    machine: str
+    preferred: tuple[int, ...]
+    delay_us: int | None
+    instances: int
+    threads: int
+    warmup: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
 class EncoderRecord(_Record):
     """A served encoder.
 
@@ -51,6 +71,7 @@ class EncoderRecord(_Record):
         warmup: the shapes that the server runs before it is ready.
         tolerance: how far its values may be off those of torch.
         reasons: why it is served so.
+        configs: for the machines that it was timed on.
 
     """
 
@@ -72,6 +93,11 @@ class EncoderRecord(_Record):
     warmup: tuple[str, ...]
     tolerance: Tolerance
     reasons: tuple[str, ...]
+    configs: tuple[MachineConfig, ...] = ()
+
+    def on(self, machine: MachineConfig) -> "EncoderRecord":
+        """Return the encoder as it is served on a machine."""
+        return self.model_copy(update=machine.model_dump(exclude={"name", "machine"}))
 
     @property
     def warmup_shapes(self) -> tuple[Shape, ...]:

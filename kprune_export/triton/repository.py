@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, ONNX_FOLDER
+from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, LATENCY, ONNX_FOLDER
 from kprune_export.bundle.manifest import record_files
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, RecipeError, VerificationError
 from kprune_export.stages.base import Files
 from kprune_export.stages.export import model_spec
-from kprune_export.triton.config import VERSION, repository_configs, schema, write_config
+from kprune_export.triton.config import VERSION, machine_configs, repository_configs, schema, write_config
 from kprune_export.triton.encoders import choose_variants, serve_variant
 from kprune_export.triton.folder import check_folder, write_folder
+from kprune_export.triton.machines import Timings, by_machine, read_timings, read_validations
 from kprune_export.triton.record import RECORD, Backend, RepositoryRecord
 from kprune_export.triton.text import ANSWERS, TOKENIZER, text_record
 from pruning.checkpoint.load import load_checkpoint
@@ -66,11 +67,13 @@ class RepositoryRequest(Serving):
     Attributes:
         bundle: a bundle of prune-and-build.
         output: the folder.
+        validated: what `validate` wrote of the bundle on other machines, for configurations of theirs.
 
     """
 
     bundle: Path
     output: Path
+    validated: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class ServedBundle:
         labels: a classifier's labels, in order.
         verdict: in words.
         plan_sha256: the hash of the pruning plan.
+        timings: what was timed on other machines.
 
     """
 
@@ -93,6 +97,7 @@ class ServedBundle:
     labels: tuple[str, ...]
     verdict: str | None
     plan_sha256: str | None
+    timings: tuple[Timings, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,9 @@ class PlannedRepository:
             if name not in self.files:
                 (version / _KEEP).write_text("Triton needs this folder.\n", encoding="utf-8")
             write_config(config, folder / name)
+        for name, configs in machine_configs(self.record).items():
+            for file, config in configs.items():
+                write_config(config, folder / name, file)
         listed = record_files(folder, self.record.models, reproducible=False)
         full = self.record.model_copy(update={"files": tuple(sorted(listed, key=lambda file: file.path))})
         (folder / RECORD).write_text(full.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -144,6 +152,7 @@ def write_repository(request: RepositoryRequest) -> RepositoryRecord:
         labels=manifest.labels,
         verdict=manifest.verdict_in_words,
         plan_sha256=manifest.plan_sha256,
+        timings=read_validations(bundle, request.validated),
     )
     planned = plan_repository(served, request)
     with write_folder(request.output) as folder:
@@ -155,8 +164,10 @@ def plan_repository(bundle: ServedBundle, serving: Serving) -> PlannedRepository
     chosen = choose_variants(bundle.variants, serving.variants, serving.backend)
     checkpoint = load_checkpoint(bundle.files(CHECKPOINT))
     spec = model_spec(checkpoint, {})
+    timings = by_machine((*read_timings(bundle.files(LATENCY)), *bundle.timings))
     encoders = [
-        serve_variant(bundle.files, x, backend, serving.name, spec.max_positions) for x, backend in chosen.items()
+        serve_variant(bundle.files, x, backend, serving.name, spec.max_positions, timings)
+        for x, backend in chosen.items()
     ]
     records = tuple(encoder.record for encoder in encoders)
     text = text_record(checkpoint, records, serving.name, serving.pairs) if serving.text else None
