@@ -110,6 +110,23 @@ def _show(record: "RepositoryRecord", output: Path) -> None:
     if record.text:
         sent, got = (", ".join(x.name for x in tensors) for tensors in (record.text.inputs, record.text.outputs))
         console.print(f"{', '.join(record.text.ensembles.values())}: {sent} in, {got} out.", markup=False)
+    console.print(_needs(record), markup=False)
     if record.verdict:
         console.print(f"The bundle's verdict: {record.verdict}", markup=False)
     console.print(f"Written to {output}", markup=False)
+
+
+def _needs(record: "RepositoryRecord") -> str:
+    """Say what a server must have."""
+    used = {encoder.backend for encoder in record.encoders}
+    backends = sorted(used | ({"python"} if record.text else set()))
+    packages = ["numpy"] if "python" in backends else []
+    packages += ["onnxruntime"] if "python" in used else []
+    packages += ["tokenizers"] if record.text else []
+    told = f"The server needs {_listed(backends, 'backend')}"
+    told += f", its Python {_listed(packages, 'package')}." if packages else "."
+    return f"{told} Without the backend onnxruntime: --backend python." if "onnxruntime" in used else told
+
+
+def _listed(names: list[str], kind: str) -> str:
+    return f"the {kind} {names[0]}" if len(names) == 1 else f"the {kind}s {', '.join(names[:-1])} and {names[-1]}"

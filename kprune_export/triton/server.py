@@ -23,6 +23,15 @@ _USUAL = "/opt/tritonserver/bin/tritonserver"
 """Where NVIDIA's container has it."""
 _COMPILED = "__pycache__"
 """What the Python backend writes beside model.py, PYTHONDONTWRITEBYTECODE or not."""
+_INSTEAD = {
+    "onnxruntime": "For a server without the backend onnxruntime make the repository with --backend python "
+    "(prune-and-build: --triton-backend python).",
+    "tensorrt": "Engines need a server with the backend tensorrt: name one with --server, or serve the bundle's ONNX "
+    "files with --backend onnxruntime or python.",
+    "python": "Texts, and --backend python, need a server with the Python backend: name one with --server, or serve "
+    "the encoder alone with --no-text.",
+}
+"""What to do where a server lacks a backend."""
 _END_S = 20.0
 """How long a server may take to end before it is killed."""
 
@@ -132,8 +141,13 @@ def _failure(what: str, log: int) -> Exception:
     lines = [line for line in text.splitlines() if re.match(r"E\d{4} ", line) and "failed to load" in line]
     lines = lines or [line for line in text.splitlines() if line.strip()][-1:]
     said = re.sub(r"^E\d{4} \S+ +\d+ \S+\] ", "", lines[0]) if lines else "it wrote nothing"
-    missing = "unable to find backend" in text or "unable to find shared library" in text
-    return (MissingRuntimeError if missing else ServingError)(f"{what}: {said[:400]}")
+    said = f"{what}: {said[:400]}"
+    if backend := re.search(r"unable to find [\w ]*'(?:libtriton_)?(\w+?)(?:\.so)?'", text):
+        instead = _INSTEAD.get(backend[1], f"Name a server that has the backend {backend[1]}.")
+        return MissingRuntimeError(f"{said} {instead}")
+    if package := re.search(r"No module named '(\w+)", text):
+        return MissingRuntimeError(f"{said} Install {package[1]} for the Python that the server's Python backend runs.")
+    return ServingError(said)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

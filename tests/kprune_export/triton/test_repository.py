@@ -219,6 +219,11 @@ def test_the_command_says_how_it_decided(built: Outcome, tmp_path: Path, cli: Cl
     shown = " ".join(capsys.readouterr().out.split())
     assert "batches to 8: the largest that was compared with torch or timed" in shown
     assert "encoder-onnxruntime-fp32-text: text in, labels, scores out." in shown
+    needed = "The server needs the backend python, its Python the packages numpy, onnxruntime and tokenizers."
+    assert needed in shown
+    assert cli("triton", built.output, "-o", tmp_path / "models", "--no-text") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "The server needs the backend onnxruntime. Without the backend onnxruntime: --backend python." in shown
 
 
 def test_without_tritonclient_it_says_what_to_install(

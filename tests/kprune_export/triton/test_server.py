@@ -152,8 +152,21 @@ def test_a_server_ends_with_its_check(server: str, merged_repository: Path) -> N
 
 def test_a_server_without_the_backend_says_so(server: str, built: Outcome, tmp_path: Path) -> None:
     write_repository(RepositoryRequest(bundle=built.output, output=tmp_path / "models", text=False))
-    refused = pytest.raises(MissingRuntimeError, match="before it was ready: .*'encoder-onnxruntime-fp32'.* backend")
+    told = "before it was ready: .*'encoder-onnxruntime-fp32'.* make the repository with --backend python"
+    refused = pytest.raises(MissingRuntimeError, match=told)
     with refused, running_server(tmp_path / "models", server):
+        pass
+
+
+def test_a_server_whose_python_lacks_a_package_says_which(
+    server: str, classifier_repository: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "models"
+    shutil.copytree(classifier_repository, repository)
+    model = repository / "classifier-tokenizer" / "1" / "model.py"
+    model.write_text(model.read_text().replace("import tokenizers", "import not_installed_here"))
+    refused = pytest.raises(MissingRuntimeError, match="Install not_installed_here for the Python that the server's")
+    with refused, running_server(repository, server):
         pass
 
 
