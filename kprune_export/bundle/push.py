@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kprune_export.bundle.layout import CHECKPOINT, ENGINES, ENTRIES, MANIFEST, ONNX_FOLDER, SIGNATURE
+from kprune_export.bundle.layout import CHECKPOINT, ENGINES, ENTRIES, MANIFEST, ONNX_FOLDER, SIGNATURE, TRITON
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, GateError, HubError, VerificationError
@@ -128,7 +128,7 @@ def push_bundle(
 def _left_over(there: Sequence[str], uploads: Sequence[Upload]) -> tuple[str, ...]:
     """Return the files in a repository that only an earlier bundle can have put there."""
     new = {upload.target for upload in uploads}
-    folders = (f"{ONNX_FOLDER}/", f"{ENGINES}/")
+    folders = tuple(f"{name}/" for name in (ONNX_FOLDER, ENGINES, TRITON))
     return tuple(sorted(x for x in there if x not in new and (x in ENTRIES or x.startswith(folders))))
 
 

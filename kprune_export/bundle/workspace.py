@@ -8,6 +8,7 @@ manifest only where everything that it lists is there.
 
 import contextlib
 import errno
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -16,10 +17,12 @@ from typing import Self
 import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kprune_export.bundle.layout import ENTRIES, MANIFEST, WORK, foreign_entries
+from kprune_export.bundle.layout import ENTRIES, MANIFEST, SIGNATURE, WORK, foreign_entries
 from kprune_export.bundle.manifest import FileRecord, Manifest, StageRecord, record_files
 from kprune_export.errors import BundleError, ExitCode, OutputFolderError, exit_code_of
 from pruning.checkpoint.source import file_sha256
+
+logger = logging.getLogger(__name__)
 
 LOCK = "lock"
 """In the work folder: held by the run that writes to the output folder."""
@@ -192,8 +195,13 @@ class Workspace:
         raise BundleError(f"The output {output} of the stage {stage.stage.name} has been removed.")
 
     def publish(self, manifest: Manifest, stages: Sequence[FinishedStage]) -> None:
-        """Put the stages' outputs and the manifest in place and remove what does not belong to them."""
+        """Put the stages' outputs and the manifest in place and remove what does not belong to them.
+
+        A signature is of all files and the manifest: it stays where the manifest is byte for byte what it was, and is
+        removed, with a warning, where it is not.
+        """
         (self._work / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        signed = {SIGNATURE} if self._signature_holds() else set()
         (self.output / MANIFEST).unlink(missing_ok=True)
         _remove_links(self.output)
         for stage in stages:
@@ -202,7 +210,7 @@ class Workspace:
                 if built.exists():
                     _replace(built, self.output / output)
         listed = {file.path for file in manifest.files}
-        tops = {PurePosixPath(path).parts[0] for path in listed}
+        tops = signed | {PurePosixPath(path).parts[0] for path in listed}
         for entry in self.output.iterdir():
             if entry.name not in tops and entry.name != WORK:
                 _remove(entry)
@@ -212,6 +220,16 @@ class Workspace:
                         path.unlink()
         (self._work / MANIFEST).replace(self.output / MANIFEST)
         shutil.rmtree(self._work)
+
+    def _signature_holds(self) -> bool:
+        """Whether there is a signature that is also of the bundle to be published; warn of one that is not."""
+        signature, old, new = (self.output / SIGNATURE, self.output / MANIFEST, self._work / MANIFEST)
+        if not signature.exists() and not signature.is_symlink():
+            return False
+        if signature.is_file() and not signature.is_symlink() and old.is_file() and _same_bytes(old, new):
+            return True
+        logger.warning("The bundle in %s has changed, and its signature is removed: sign it again.", self.output)
+        return False
 
     def _are_there(self, record: FinishedStage) -> bool:
         """Whether each file of a stage is unchanged, in the work folder or, published already, in place."""
@@ -248,6 +266,10 @@ class Workspace:
 
     def _record(self, stage: str) -> Path:
         return self._stages / f"{stage}.json"
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
 
 
 def _is(root: Path, file: FileRecord) -> bool:

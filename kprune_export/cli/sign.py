@@ -18,7 +18,7 @@ def sign(
     """Sign a bundle with a private key, offline: writes signature.sig into it.
 
     Signs every file, the manifest included, in the format of sigstore's model-signing. A later run into the same
-    folder removes the signature. Needs the extra "sign".
+    folder keeps the signature if it changes nothing, and else removes it and says so. Needs the extra "sign".
 
     Example: openssl ecparam -name prime256v1 -genkey -noout -out key.pem; kprune-export sign bundle --private-key
     key.pem

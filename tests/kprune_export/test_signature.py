@@ -13,7 +13,8 @@ from kprune_export.bundle.layout import SIGNATURE
 from kprune_export.bundle.manifest import Manifest, record_files
 from kprune_export.bundle.signature import sign_bundle, signature_problem
 from kprune_export.errors import KeyFileError, VerificationError
-from kprune_export.pipeline import Outcome
+from kprune_export.pipeline import Outcome, prune_and_build
+from kprune_export.recipe import Recipe
 
 Cli = Callable[..., int]
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -122,3 +123,24 @@ def test_keys_that_cannot_be_used(signed: Path, tmp_path: Path) -> None:
     for key in (public, nonsense, tmp_path / "nowhere.pem"):
         with pytest.raises(KeyFileError, match="cannot be used as a public key"):
             signature_problem(signed, key)
+
+
+def test_a_run_that_changes_nothing_keeps_the_signature_and_another_removes_it(
+    signed: Path,
+    keys: tuple[Path, Path],
+    classifier: Path,
+    texts_file: Path,
+    make_recipe: Callable[..., Recipe],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = (signed / SIGNATURE).read_bytes()
+    prune_and_build(make_recipe(classifier, signed, texts_file))
+    assert (signed / SIGNATURE).read_bytes() == before
+    assert signature_problem(signed, keys[1]) is None
+    assert "signature" not in caplog.text
+    prune_and_build(make_recipe(classifier, signed, texts_file, max_size_mib=900))
+    assert not (signed / SIGNATURE).exists()
+    assert f"The bundle in {signed} has changed, and its signature is removed: sign it again." in caplog.text
+    (signed / SIGNATURE).symlink_to(signed / "plan.json")
+    prune_and_build(make_recipe(classifier, signed, texts_file, max_size_mib=900))
+    assert not (signed / SIGNATURE).is_symlink()
