@@ -242,8 +242,8 @@ class Workspace:
         if not path.is_file():
             return None
         try:
-            return FinishedStage.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValidationError:  # of another version: the stage runs again
+            return FinishedStage.model_validate_json(path.read_bytes())
+        except ValidationError:  # of another version, or damaged: the stage runs again
             return None
 
     def _published(self, name: str) -> FinishedStage | None:
