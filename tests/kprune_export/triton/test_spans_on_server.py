@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+import tritonclient.utils
 
 from kprune_export.pipeline import prune_and_build
 from kprune_export.recipe import Recipe
@@ -164,6 +165,19 @@ def test_answers_are_those_of_torch(endpoints: Endpoints, bundles: dict[str, Pat
         counted = [0, *places]
         chance = starts[counted].softmax(0)[counted.index(first)] * ends[counted].softmax(0)[counted.index(last)]
         assert score == pytest.approx(float(chance), abs=1e-4)
+
+
+def test_there_is_no_answer_without_a_context(endpoints: Endpoints) -> None:
+    columns = ("answer", "score", "start", "end")
+    found = ask(endpoints, "answers", {"question": ("was it good?", "a"), "context": ("", " \t ")}, columns)
+    assert found == [([b""], [0.0], [-1], [-1])] * 2
+
+
+def test_texts_that_are_not_utf_8_are_refused(endpoints: Endpoints) -> None:
+    with open_client("grpc", str(endpoints.grpc)) as client:
+        sent = {"text": np.array([[b"good \xff"]], dtype=np.object_)}
+        with pytest.raises(tritonclient.utils.InferenceServerException, match="A text is not UTF-8"):
+            client.infer("entities-onnxruntime-fp32-text", sent, ("labels",))
 
 
 @pytest.mark.parametrize("name", KINDS)
