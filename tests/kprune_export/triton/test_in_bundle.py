@@ -37,6 +37,8 @@ def test_the_bundle_holds_the_repository_of_its_own_files(with_repository: Outco
     assert record.encoders[0].backend == "python"
     assert (record.plan_sha256, record.verdict) == (manifest.plan_sha256, manifest.verdict_in_words)
     listed = {x.path: x for x in manifest.files}
+    (config,) = record.encoders[0].configs  # of the machine that built it
+    assert f"triton/sst-onnxruntime-fp32/configs/{config.name}.pbtxt" in listed
     served = listed["triton/sst-onnxruntime-fp32/1/model.onnx"]
     assert served.sha256 == listed["onnx/model.onnx"].sha256
     assert {f"triton/{x.path}" for x in record.files} < set(listed)
