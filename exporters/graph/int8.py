@@ -114,6 +114,8 @@ def matmul_errors(model: ir.Model, feeds: Sequence[Feeds], threads: int, *, dyna
     if not feeds:
         raise ExportError("int8 needs calibration texts, and there are none.")
     nodes = [node for node in model.graph if node.op_type == "MatMul" and is_constant(node.inputs[1])]
+    if not nodes:  # all sublayers are emptied; asked for no outputs, ONNX Runtime would give all
+        return ()
     exact = {node.name or "": constant_of(node.inputs[1]).astype(np.float32) for node in nodes}
     coarse = {name: quantized_weight(weight) for name, weight in exact.items()}
     largest = dict.fromkeys(exact, 0.0)
@@ -226,9 +228,11 @@ def _chosen(graph: ir.Graph, errors: Sequence[MatmulError]) -> list[ir.Node]:
         ExportError: there are none, so that the graph would be int8 by name only.
 
     """
+    if not errors:
+        raise ExportError("int8 was asked for, but no multiplication by a weight is left: use fp32 for this model.")
     names = {x.node for x in errors if x.quantized}
     if not names:
-        smallest = min((x.relative_error for x in errors), default=1.0)
+        smallest = min(x.relative_error for x in errors)
         raise ExportError(
             f"int8 was asked for, but no multiplication bears it: the smallest error of one by itself is "
             f"{smallest:.1%} of its output, and {LARGEST_ERROR:.0%} is accepted. Use fp16 or fp32 for this model."

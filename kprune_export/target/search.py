@@ -69,7 +69,8 @@ class TimeSearch:
         """
         budget = int((share - self.fixed_share) * UNITS)
         if budget <= 0:
-            fastest = 1 / self.fixed_share * self.asked_share / share if self.fixed_share > 0 else float("inf")
+            correction = self.asked_share / share
+            fastest = 1 / (self.fixed_share * correction)
             raise TargetError(
                 f"The target, {self.target}, is out of reach: what is left of the model without any head or neuron is "
                 f"only {fastest:.2f} times as fast as the dense one, so ask for clearly less than that."

@@ -1,0 +1,154 @@
+"""Runs with a latency target, from the dense model to the verdict."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporters.latency_table.record import LatencyTable
+from kprune_export.bundle.manifest import Manifest
+from kprune_export.bundle.verify import verify_bundle
+from kprune_export.gates import judge
+from kprune_export.pipeline import Outcome, SilentReporter, prune_and_build
+from kprune_export.recipe import Recipe
+from kprune_export.target.record import SensitivityRecord, TargetRecord
+from pruning.plan import PruningPlan
+
+SETTINGS: dict[str, Any] = {"shapes": "4x32", "target_speedup": 1.3, "align": 128, "timing_seconds": 0.3}
+
+
+@pytest.fixture(scope="module")
+def wide(make_checkpoint: Callable[..., Path]) -> Path:
+    """A model that spends most of its time in its FFNs."""
+    return make_checkpoint(hidden_size=64, intermediate_size=768, num_hidden_layers=2)
+
+
+@pytest.fixture(scope="module")
+def targeted(wide: Path, texts_file: Path, make_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    output = tmp_path_factory.mktemp("targeted") / "bundle"
+    return prune_and_build(make_recipe(wide, output, texts_file, **SETTINGS))
+
+
+def test_what_was_found_is_what_was_pruned(targeted: Outcome) -> None:
+    folder = targeted.output
+    record, plan = TargetRecord.read(folder / "target.json"), PruningPlan.read(folder / "plan.json")
+    assert tuple((len(x.heads), len(x.neurons)) for x in plan.layers) == record.taken.widths
+    assert plan.requested_reduction is None
+    assert plan.flops_reduction > 0.05
+    assert record.table_sha256 == LatencyTable.read(folder / "latency_table.json").sha256
+    assert len(SensitivityRecord.read(folder / "sensitivity.json").curves) == 4
+    assert all(neurons % 128 == 0 for _, neurons in record.taken.widths)
+    assert 1 <= len(record.rounds) <= 4
+    assert all(x.measured_share is not None for x in record.rounds)
+    assert verify_bundle(folder)[1].lines() == []
+
+
+def test_the_target_is_a_gate(targeted: Outcome) -> None:
+    assert targeted.target is not None
+    assert targeted.target.measured_speedup is not None
+    (gate,) = targeted.manifest.gates
+    assert (gate.name, gate.limit) == ("target_speedup", pytest.approx(1.3 * 0.97))
+    assert gate.value == targeted.target.measured_speedup
+    assert targeted.manifest.verdict in ("passed", "failed", "undecided")  # the machine's doing
+
+
+@pytest.mark.parametrize(("speedup", "held"), [(1.27, True), (1.25, False)])
+def test_three_percent_off_is_accepted(targeted: Outcome, speedup: float, held: bool) -> None:
+    (proof,) = targeted.proofs
+    assert proof.latency is not None
+    (shape,) = (x for x in proof.latency.shapes if x.shape == "4x32")
+    latency = proof.latency.model_copy(
+        update={"shapes": (shape.model_copy(update={"speedup": speedup, "noise": None}),)}
+    )
+    recipe = Recipe.build(None, targeted.manifest.recipe | {"output": targeted.output})
+    record = TargetRecord.read(targeted.output / "target.json")
+    (gate,) = judge(recipe, [proof.__class__(**{**vars(proof), "latency": latency})], record)
+    assert gate.held is held
+
+
+def test_the_report_tells_of_it(targeted: Outcome) -> None:
+    page = (targeted.output / "report.html").read_text()
+    assert "<h2>Latency target</h2>" in page
+    assert "1.3 times as fast at 4x32" in page
+    assert "finished model" in page
+
+
+class Counting(SilentReporter):
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    def stage(self, number: int, total: int, title: str) -> Any:
+        self.ran.append(title)
+        return super().stage(number, total, title)
+
+
+def test_a_finished_run_is_not_run_again(targeted: Outcome, wide: Path, texts_file: Path, make_recipe: Any) -> None:
+    reporter = Counting()
+    again = prune_and_build(make_recipe(wide, targeted.output, texts_file, **SETTINGS), reporter)
+    assert reporter.ran == []
+    assert again.manifest == targeted.manifest
+
+
+def test_tables_and_curves_are_used_again(
+    targeted: Outcome, wide: Path, texts_file: Path, make_recipe: Any, tmp_path: Path
+) -> None:
+    names = {"latency_table": "latency_table.json", "sensitivity": "sensitivity.json"}
+    given = {key: targeted.output / name for key, name in names.items()}
+    recipe = make_recipe(wide, tmp_path / "carried", texts_file, **SETTINGS, **given, table_carried=True)
+    carried = prune_and_build(recipe)
+    for name in names.values():
+        assert (tmp_path / "carried" / name).read_bytes() == (targeted.output / name).read_bytes()
+    record = TargetRecord.read(tmp_path / "carried" / "target.json")
+    assert len(record.rounds) == 1
+    assert record.taken.measured_share is None
+    assert record.taken.predicted_share == pytest.approx(1 / 1.3, abs=0.05)
+    assert carried.manifest.gates == ()  # this is not the machine to be judged on
+    assert (
+        "that another machine measured, and were not timed here" in (tmp_path / "carried" / "report.html").read_text()
+    )
+
+
+def test_validation_judges_the_target(targeted: Outcome, cli: Callable[..., int], tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(targeted.output, bundle)
+    code = cli("validate", bundle, "-o", tmp_path / "validated", "--timing-seconds", 0.2)
+    (gate,) = Manifest.read(tmp_path / "validated").gates
+    assert gate.name == "target_speedup"
+    assert code in (0, 3, 6)
+
+
+def test_curves_of_other_texts_are_refused(
+    targeted: Outcome,
+    wide: Path,
+    texts_file: Path,
+    cli: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--target-speedup", 1.3, "--shapes", "4x32", "--threads", 2, "--calibration", texts_file, "--samples", 60]
+    given = ["--latency-table", targeted.output / "latency_table.json"]
+    given += ["--sensitivity", targeted.output / "sensitivity.json", "--held-out", 20]
+    assert cli("prune-and-build", wide, "-o", tmp_path / "out", *flags, *given) == 2
+    assert "are not of this run: their texts sha256 is" in " ".join(capsys.readouterr().err.split())
+
+
+def test_profile_target_writes_a_table_and_a_picture(
+    wide: Path, cli: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, plot = tmp_path / "table.json", tmp_path / "table.svg"
+    arguments = ["profile-target", wide, "-o", table, "--shapes", "1x8", "--threads", 2, "--align", 256, "--plot", plot]
+    assert cli(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(table.read_text())
+    found = LatencyTable.read(table)
+    assert (found.runtime, found.precision, found.shapes[0].shape) == ("onnxruntime", "fp32", "1x8")
+    assert found.shapes[0].attention.widths == (0, 1, 2, 3, 4)
+    assert found.shapes[0].ffn.widths == (0, 256, 512, 768)
+    assert "proportional to FLOPs" in plot.read_text()
+    assert cli(*arguments) == 2  # it is there already
+    assert "is there already" in capsys.readouterr().err
+    assert cli("profile-target", wide, "-o", tmp_path / "t.json", "--shapes", "1x8", "--runtime", "tensorrt") in (2, 5)
+    assert cli("profile-target", wide, "-o", tmp_path / "t.json", "--runtime", "torch", "--precision", "fp16") == 2
+    assert not (tmp_path / "t.json").exists()
