@@ -1,4 +1,7 @@
-"""The report's pictures, as SVG that takes its colours and its font from the page around it."""
+"""The report's pictures, as SVG that takes its colours and its font from the page around it.
+
+Each panel is a picture of its own, so that the page can put them side by side or, on a phone, below each other.
+"""
 
 import io
 import re
@@ -15,13 +18,14 @@ _PAGE_COLOURS = {INK: "currentColor", DENSE: "var(--dense)", PRUNED: "var(--prun
 
 def widths_figure(plan: PruningPlan) -> str:
     """Draw what every layer keeps: heads and neurons, over the dense widths."""
-    figure, axes = _figure(1, 2, height=0.55 + 0.32 * plan.shape.layers)
+    pictures = []
     layers = range(plan.shape.layers)
     parts = (
         ("attention heads", plan.shape.heads, [len(layer.heads) for layer in plan.layers]),
         ("FFN neurons", plan.shape.neurons, [len(layer.neurons) for layer in plan.layers]),
     )
-    for axis, (title, dense, kept) in zip(axes[0], parts, strict=True):
+    for title, dense, kept in parts:
+        figure, axis = _panel(height=0.55 + 0.32 * plan.shape.layers)
         axis.barh(layers, [dense] * len(kept), color=FAINT, height=0.72)
         axis.barh(layers, kept, color=PRUNED, height=0.72)
         for layer, width in enumerate(kept):
@@ -31,13 +35,15 @@ def widths_figure(plan: PruningPlan) -> str:
         axis.set_xlim(0, dense * 1.18)
         axis.set_xticks([])
         axis.invert_yaxis()
-    return _svg(figure, "Heads and neurons that each layer keeps")
+        pictures.append(_svg(figure, f"{title} that each layer keeps"))
+    return "".join(pictures)
 
 
 def latency_figure(shapes: Sequence[ShapeLatency]) -> str:
     """Draw each shape's distribution of call times, dense and pruned."""
-    figure, axes = _figure(1, len(shapes), height=2.4)
-    for axis, shape in zip(axes[0], shapes, strict=True):
+    pictures = []
+    for shape in shapes:
+        figure, axis = _panel(height=2.4)
         low = 0.95 * min(min(shape.dense.samples_ms), min(shape.pruned.samples_ms))
         high = 1.05 * max(shape.dense.p99_ms, shape.pruned.p99_ms)
         for stats, colour, name in ((shape.dense, DENSE, "dense"), (shape.pruned, PRUNED, "pruned")):
@@ -49,20 +55,20 @@ def latency_figure(shapes: Sequence[ShapeLatency]) -> str:
         axis.set_yticks([])
         axis.tick_params(axis="x", colors=INK)
         axis.legend(frameon=False, labelcolor=INK)
-    return _svg(figure, "Distribution of call times")
+        pictures.append(_svg(figure, f"Distribution of call times at {shape.shape}"))
+    return "".join(pictures)
 
 
-def _figure(rows: int, columns: int, height: float) -> tuple[Any, Any]:
+def _panel(height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set_facecolor("none")
-        axis.tick_params(length=0, colors=INK)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-    return figure, axes
+    figure = Figure(figsize=(4.8, height), layout="constrained")
+    axis = figure.subplots()
+    axis.set_facecolor("none")
+    axis.tick_params(length=0, colors=INK)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return figure, axis
 
 
 def _svg(figure: Any, label: str) -> str:

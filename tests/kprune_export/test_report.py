@@ -68,7 +68,7 @@ def test_it_is_one_file_that_fetches_nothing(built: Outcome) -> None:
     assert all(link.startswith(("#", "data:,")) for link in reader.links)
     assert "@import" not in html
     assert not re.search(r"url\((?!#)", html)
-    assert reader.tags.count("svg") == 2
+    assert reader.tags.count("svg") == 4
 
 
 def test_what_models_and_files_are_called_stays_text(evil: Outcome) -> None:
