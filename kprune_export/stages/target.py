@@ -1,28 +1,24 @@
 """The stages of a run with a latency target: what widths cost here, what they lose, and which are taken."""
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from exporters.inputs import synthetic_inputs
-from exporters.latency import alternate
-from exporters.latency_table.record import LatencyTable, Widths, fingerprint
+from exporters.latency_table.record import LatencyTable, fingerprint
 from exporters.spec import Shape
 from kprune_export.bundle.layout import LATENCY_TABLE, SENSITIVITY, TARGET
 from kprune_export.errors import TargetError
 from kprune_export.job import Job
 from kprune_export.sharing import helped
-from kprune_export.stages.base import Desk, Stage, part_of
-from kprune_export.stages.export import model_spec, range_feeds
+from kprune_export.stages.base import Desk, Stage
+from kprune_export.stages.export import range_feeds
 from kprune_export.stages.prune import pruning_task
 from kprune_export.target.models import OnnxModels
 from kprune_export.target.profile import profile_target
 from kprune_export.target.record import SensitivityRecord
+from kprune_export.target.rehearsal import rehearsals
 from kprune_export.target.request import check_reachable, default_alignment, dimensions_of, read_table, target_of
-from kprune_export.target.search import Rehearse, TimeSearch
+from kprune_export.target.search import TimeSearch
 from pruning.checkpoint.load import load_checkpoint
 from pruning.prune import sensitivity_of
 
@@ -146,7 +142,13 @@ class TargetStage(Stage):
         curves = SensitivityRecord.read(desk.files(SENSITIVITY)).curves
         search = TimeSearch(target, table, curves, alignment(job))
         with contextlib.ExitStack() as opened:
-            rehearse = None if job.recipe.table_carried else opened.enter_context(_rehearsals(job, desk))
+            rehearse = (
+                None
+                if job.recipe.table_carried
+                else opened.enter_context(
+                    rehearsals(models_of(job), target, job.source, job.recipe.timing, desk.progress)
+                )
+            )
             search.run(rehearse, str(job.variants[0])).write(desk.folder / TARGET)
 
 
@@ -165,29 +167,3 @@ def models_of(job: Job) -> OnnxModels:
         range_feeds(job.source, job)[:_FEEDS],
         job.recipe.engine,
     )
-
-
-@contextlib.contextmanager
-def _rehearsals(job: Job, desk: Desk) -> Iterator[Rehearse]:
-    """Open the dense model, and yield what times others against it."""
-    models, target = models_of(job), target_of(job.recipe)
-    shape = job.source.family.encoder_shape(job.source.model.config)
-    spec, timer = model_spec(job.source, {}), models.timer
-    rounds = 0
-
-    def rehearse(widths: Widths) -> float:
-        nonlocal rounds
-        shares: dict[str, float] = {}
-        with models.open(widths) as candidate:
-            for number, x in enumerate(target.shapes):
-                feeds = synthetic_inputs(spec, Shape.parse(x.shape))
-                for runner in (candidate, dense):
-                    timer.prepare(runner, feeds)
-                progress = part_of(part_of(desk.progress, min(rounds, 3), 4), number, len(target.shapes))
-                timed = alternate((candidate, dense), feeds, job.recipe.timing, progress, timer)
-                shares[x.shape] = float(np.median(timed.ratios))
-        rounds += 1
-        return target.mean(shares)
-
-    with models.open([(shape.heads, shape.neurons)] * shape.layers) as dense:
-        yield rehearse

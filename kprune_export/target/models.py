@@ -97,8 +97,14 @@ class OnnxModels:
             RunnerError: it cannot be loaded.
 
         """
+        with self.open_graph(*self._graph(widths)) as runner:
+            yield runner
+
+    @contextlib.contextmanager
+    def open_graph(self, model: ir.Model, spec: ModelSpec) -> Iterator[Runner]:
+        """Open an exported graph in the variant; errors as `open`."""
         with tempfile.TemporaryDirectory() as name:
-            folder, (model, spec) = Path(name), self._graph(widths)
+            folder = Path(name)
             write_variant(model, spec, self.variant, folder, self._feeds, self._threads)
             del model
             if self.variant.runtime is Runtime.TENSORRT:

@@ -47,13 +47,18 @@ def described(model: ir.Model) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.parametrize("family", TINY_FAMILIES)
+ALIKE = {"camembert": "roberta", "xlm-roberta": "roberta", "electra": "bert"}
+"""Families whose layers are implemented as another one's are, so that their graphs differ in the embeddings only."""
+
+
+@pytest.mark.parametrize("family", sorted(set(TINY_FAMILIES) - set(ALIKE)))
 def test_every_family_is_cut_as_it_is_exported(family: str, make_checkpoint: Callable[..., Path]) -> None:
     folder = make_checkpoint(family=family)
     full, less = UniformWidths(4, 48), UniformWidths(3, 47)
-    template = WidthTemplate(exported(folder, 4, 48), full, exported(folder, 3, 47), less)
+    dense = exported(folder, 4, 48)
+    template = WidthTemplate(dense, full, exported(folder, 3, 47), less)
+    assert described(template.at(full)) == described(dense)
     assert described(template.at(UniformWidths(2, 16))) == described(exported(folder, 2, 16))
-    assert described(template.at(full)) == described(exported(folder, 4, 48))
 
 
 def test_graphs_that_differ_in_more_are_refused(make_checkpoint: Callable[..., Path]) -> None:

@@ -1,0 +1,240 @@
+"""Asked, predicted, rehearsed and measured speedups, and fidelity beside a FLOPs budget of the same latency.
+
+    python benchmarks/latency_targets.py RESULTS --model NAME=MODEL --texts TRAIN --held-out DEV
+    python benchmarks/latency_targets.py RESULTS --table
+
+For every shape, precision and speedup: search and rehearse, prune to the widths found, export, and time the finished
+model in turn with the dense one in the same precision. Beside it a plan with a FLOPs budget: the one whose rehearsal
+is as fast as what was measured, found by bisection, pruned with the same texts. Fidelity is the mean cosine of
+dense and pruned embeddings (or agreement of labels) on the held-out texts, by torch in fp32. RESULTS is a JSON-lines
+file; a cell that is in it is not measured again. Run it on a machine that does nothing else.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from exporters.latency import TimingSettings
+from exporters.latency_table.record import LatencyTable, Widths
+from exporters.machine import describe_machine
+from exporters.onnx_export import exported_graph
+from exporters.precision import Precision
+from exporters.runners.onnxruntime_runner import share_thread_pool
+from exporters.spec import Shape
+from exporters.variants import Runtime, Variant
+from kprune_export.stages.export import model_spec
+from kprune_export.target.models import OnnxModels
+from kprune_export.target.profile import profile_target
+from kprune_export.target.record import LatencyTarget, TargetShape
+from kprune_export.target.rehearsal import rehearsals, relative_times
+from kprune_export.target.request import default_alignment
+from kprune_export.target.search import TimeSearch
+from pruning import EncoderCheckpoint, PruningSettings, ServingModule, load_checkpoint, prune_checkpoint, sensitivity_of
+from pruning.calibration.examples import Example, flatten_pairs, read_examples, split_examples
+from pruning.flops import budget_flops
+from pruning.methods.kprune.allocation import WidthChoices, allocate, interpolate_curve
+from pruning.methods.kprune.sensitivity import SensitivityCurve
+
+TIMING = TimingSettings(warmup_s=0.2, seconds=2.0, min_blocks=21, block_s=0.1)
+
+
+@torch.no_grad()
+def outputs(checkpoint: EncoderCheckpoint, texts: Sequence[Example]) -> torch.Tensor:
+    """Return the outputs of all texts, in their order: (texts, outputs)."""
+    adapter, rows = checkpoint.open(), {}
+    for batch in checkpoint.batches(texts):
+        found = adapter.head(adapter.encode(batch.inputs), batch.attention_mask)
+        rows |= dict(zip(batch.rows, found, strict=True))
+    return torch.stack([rows[number] for number in sorted(rows)])
+
+
+def fidelity(dense: torch.Tensor, pruned: torch.Tensor, *, embeds: bool) -> float:
+    """Return the mean cosine of embeddings, or the share of texts with the same label."""
+    if embeds:
+        return float(torch.nn.functional.cosine_similarity(dense, pruned).mean())
+    return float((dense.argmax(-1) == pruned.argmax(-1)).double().mean())
+
+
+def flops_widths(dense: EncoderCheckpoint, curves: Sequence[SensitivityCurve], reduction: float, tokens: int) -> Widths:
+    """Return the widths that the default method takes for a FLOPs reduction."""
+    shape = dense.open().shape
+    costs = shape.unit_costs(tokens)
+    whole = shape.layers * (shape.heads * costs.head + shape.neurons * costs.neuron)
+    units = (costs.head, costs.neuron) * shape.layers
+    losses = (interpolate_curve(curve.widths, curve.losses) for curve in curves)
+    choices = [WidthChoices.of_units(*pair) for pair in zip(losses, units, strict=True)]
+    widths = allocate(choices, budget_flops(whole, round(reduction, 6)))
+    return tuple(zip(widths[::2], widths[1::2], strict=True))
+
+
+class Bench:
+    """One model in one precision: its table, its curves, and the results file."""
+
+    def __init__(self, name: str, folder: Path, precision: str, options: argparse.Namespace) -> None:
+        self.name, self.folder, self.options = name, folder, options
+        self.load = partial(load_checkpoint, folder)
+        self.dense = self.load()
+        self.embeds = self.dense.pooled_by is not None
+        texts, held_out = (read_examples(path) for path in (options.texts, options.held_out))
+        if self.embeds:
+            texts, held_out = flatten_pairs(texts), flatten_pairs(held_out)
+        self.texts, _ = split_examples(texts, options.samples, 200, 0)
+        self.held_out = held_out[: options.held_out_texts]
+        self.teacher = outputs(self.dense, self.held_out)
+        self.precision = Precision(precision)
+        feeds = ()
+        if self.precision is Precision.INT8:
+            batches = self.dense.batches(self.texts[:64])
+            feeds = tuple({n: batch.inputs[n].numpy() for n in self.dense.inputs} for batch in batches)
+        variant = Variant(Runtime.ONNXRUNTIME, self.precision)
+        self.models = OnnxModels(self.load, variant, options.threads, feeds)
+        self.align = default_alignment(self.precision)
+        self.table = self._table([Shape.parse(x) for x in options.shapes.split(",")])
+        self.curves = self._curves()
+
+    def _table(self, shapes: Sequence[Shape]) -> LatencyTable:
+        path = self.options.results.with_suffix(f".{self.name}-{self.precision}.table.json")
+        if not path.exists():
+            start = time.perf_counter()
+            threads, machine = self.options.threads, describe_machine()
+            table = profile_target(self.dense, self.models, shapes, self.align, threads, machine)
+            table.write(path)
+            print(f"{self.name} {self.precision}: table in {time.perf_counter() - start:.0f} s")
+            for x in table.shapes:
+                errors = ", ".join(f"{check.error:+.1%}" for check in x.checks)
+                print(
+                    f"  {x.shape}: dense {x.dense_ms:.2f} ms, fixed {x.fixed:.1%}, sums off by {errors}, A/A {x.noise}"
+                )
+        return LatencyTable.read(path)
+
+    def _curves(self) -> tuple[SensitivityCurve, ...]:
+        journal = self.options.results.with_suffix(f".{self.name}.curves")
+        return sensitivity_of(self.load(), self.texts, PruningSettings(), 0, journal_folder=journal)
+
+    def run(self, shape: str, speedup: float) -> dict[str, Any]:
+        """Meet one target, and find what a FLOPs budget of the same latency gives."""
+        target = LatencyTarget(speedup=speedup, latency_ms=None, shapes=(TargetShape(shape=shape, weight=1.0),))
+        search = TimeSearch(target, self.table, self.curves, self.align)
+        with rehearsals(self.models, target, self.dense, TIMING) as rehearse:
+            record = search.run(rehearse, "onnxruntime")
+            asked = self._prune(record.taken.widths, target)
+            low, high = 0.0, 1.0
+            for _ in range(5):
+                rate = (low + high) / 2 if high - low < 1 else 1 - 1 / speedup
+                widths = flops_widths(self.dense, self.curves, rate, Shape.parse(shape).sequence)
+                share = rehearse(widths)
+                low, high = (rate, high) if share > asked["share"] else (low, rate)
+                if abs(share / asked["share"] - 1) < 0.01:
+                    break
+        by_flops = self._prune(widths, target)
+        return {
+            "model": self.name,
+            "precision": self.precision.value,
+            "shape": shape,
+            "asked": speedup,
+            "predicted": 1 / record.rounds[0].predicted_share,
+            "first_rehearsal": 1 / (record.rounds[0].measured_share or 1),
+            "rehearsed": 1 / (record.taken.measured_share or 1),
+            "rounds": len(record.rounds),
+            "measured": 1 / asked["share"],
+            "search_s": record.search_s,
+            "fidelity": asked["fidelity"],
+            "flops_measured": 1 / by_flops["share"],
+            "flops_fidelity": by_flops["fidelity"],
+            "flops_reduction": rate,
+            "widths": record.taken.widths,
+            "flops_widths": widths,
+        }
+
+    def _prune(self, widths: Widths, target: LatencyTarget) -> dict[str, float]:
+        checkpoint = self.load()
+        plan = prune_checkpoint(checkpoint, self.texts, PruningSettings(widths=tuple(widths)), 0)
+        checkpoint.model.requires_grad_(False)
+        pruned = outputs(checkpoint, self.held_out)
+        spec = replace(model_spec(checkpoint, {}), attention_layers=plan.attention_layers)
+        graph = exported_graph(ServingModule(checkpoint), spec)
+        shape = self.dense.open().shape
+        with (
+            self.models.open([(shape.heads, shape.neurons)] * shape.layers) as dense,
+            self.models.open_graph(graph, spec) as finished,
+        ):
+            shares = relative_times(finished, dense, target, spec, self.models.timer, TIMING)
+        return {"share": target.mean(shares), "fidelity": fidelity(self.teacher, pruned, embeds=self.embeds)}
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print all cells as a Markdown table, and how many are within 3 %."""
+    print(
+        "| model | precision | shape | asked | table | rehearsed (rounds) | measured | off | fidelity | FLOPs budget |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for x in rows:
+        print(
+            f"| {x['model']} | {x['precision']} | {x['shape']} | {x['asked']:.2f} | {x['first_rehearsal']:.2f} for "
+            f"{x['predicted']:.2f} | {x['rehearsed']:.2f} ({x['rounds']}) | {x['measured']:.2f} | "
+            f"{x['measured'] / x['asked'] - 1:+.1%} | {x['fidelity']:.4f} | {x['flops_fidelity']:.4f} at "
+            f"{x['flops_measured']:.2f} |"
+        )
+    if rows:
+        errors = np.array([x["measured"] / x["asked"] - 1 for x in rows])
+        better = sum(x["fidelity"] >= x["flops_fidelity"] for x in rows)
+        print(
+            f"\n{(np.abs(errors) <= 0.03).sum()} of {len(rows)} within 3 % of what was asked, largest error "
+            f"{np.abs(errors).max():.1%}; fidelity at least that of the FLOPs budget in {better} of {len(rows)}; "
+            f"searches took at most {max(x['search_s'] for x in rows):.2f} s"
+        )
+
+
+def main() -> None:
+    """Measure what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--texts", type=Path)
+    parser.add_argument("--held-out", type=Path)
+    parser.add_argument("--held-out-texts", type=int, default=1000)
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--shapes", default="1x128,8x128")
+    parser.add_argument("--precisions", default="fp32,int8")
+    parser.add_argument("--speedups", default="1.5,2,3")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+
+    def rows() -> list[dict[str, Any]]:
+        lines = options.results.read_text().splitlines() if options.results.exists() else []
+        return [json.loads(line) for line in lines]
+
+    share_thread_pool(options.threads)
+    torch.set_num_threads(options.threads)
+    for model in [] if options.table else options.model:
+        name, folder = model.split("=", 1)
+        for precision in options.precisions.split(","):
+            cells = [(shape, float(s)) for shape in options.shapes.split(",") for s in options.speedups.split(",")]
+            done = {(x["shape"], x["asked"]) for x in rows() if (x["model"], x["precision"]) == (name, precision)}
+            missing = [cell for cell in cells if cell not in done]
+            bench = Bench(name, Path(folder), precision, options) if missing else None
+            for shape, speedup in missing if bench else ():
+                start = time.perf_counter()
+                row = bench.run(shape, speedup)  # type: ignore[union-attr]  # there is one where something is missing
+                with options.results.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                seconds = time.perf_counter() - start
+                print(
+                    f"{name} {precision} {shape} {speedup:g}: measured {row['measured']:.3f}, fidelity "
+                    f"{row['fidelity']:.4f} ({row['flops_fidelity']:.4f} by FLOPs); {seconds:.0f} s",
+                    flush=True,
+                )
+    print_table(rows())
+
+
+if __name__ == "__main__":
+    main()
