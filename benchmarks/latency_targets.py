@@ -126,14 +126,17 @@ class Bench:
         with rehearsals(self.models, target, self.dense, TIMING) as rehearse:
             record = search.run(rehearse, "onnxruntime")
             asked = self._prune(record.taken.widths, target)
-            low, high = 0.0, 1.0
+            low, high, rate = 0.0, 1.0, 1 - 1 / speedup
+            tried: list[tuple[float, float, Widths]] = []
             for _ in range(5):
-                rate = (low + high) / 2 if high - low < 1 else 1 - 1 / speedup
                 widths = flops_widths(self.dense, self.curves, rate, Shape.parse(shape).sequence)
                 share = rehearse(widths)
-                low, high = (rate, high) if share > asked["share"] else (low, rate)
-                if abs(share / asked["share"] - 1) < 0.01:
+                tried.append((abs(share / asked["share"] - 1), rate, widths))
+                if tried[-1][0] < 0.01:
                     break
+                low, high = (rate, high) if share > asked["share"] else (low, rate)
+                rate = (low + high) / 2
+            _, rate, widths = min(tried)
         by_flops = self._prune(widths, target)
         return {
             "model": self.name,

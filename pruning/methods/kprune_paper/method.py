@@ -1,6 +1,6 @@
 """K-prune as published, from the bottom sublayer to the top: measure, search, tune, move up."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -18,6 +18,8 @@ from pruning.methods.shards import sum_over_processes
 from pruning.plan import LayerPlan
 
 PUBLISHED_BATCH_SIZE = 32
+HELD_TOKENS = 6144
+"""How many padded tokens are held at once for the backward pass, summed over the sublayers that it goes through."""
 
 
 class PublishedKPrune(PruningMethod):
@@ -73,9 +75,10 @@ class PublishedKPrune(PruningMethod):
         sublayers = adapter.sublayers[start:]
         predictive = [knowledge.zeros(x.units, device) for x in sublayers]
         energy = [knowledge.zeros(x.units * x.unit_size, device) for x in sublayers]
-        for batch in boundary.batches:
-            context = boundary.student.contexts[batch]
-            hidden = boundary.student.hidden[batch]
+        for batch, texts in _texts_at_once(boundary, len(sublayers)):
+            masks = boundary.student.contexts[batch]
+            context = adapter.context(masks.attention_mask[texts], masks.counted[texts])
+            hidden = boundary.student.hidden[batch][texts]
             for i, sublayer in enumerate(sublayers):
                 features = sublayer.features(hidden, context)
                 if i == 0:  # everything below is constant: the backward pass ends here
@@ -89,9 +92,10 @@ class PublishedKPrune(PruningMethod):
 
                 features.register_hook(accumulate)  # type: ignore[no-untyped-call]
                 hidden = sublayer.finish(hidden + sublayer.projection(features))
-            moved = adapter.divergence(adapter.output(hidden, context), targets[batch], context, temperature)
+            moved = adapter.divergence(adapter.output(hidden, context), targets[batch][texts], context, temperature)
             moved.sum().backward()  # type: ignore[no-untyped-call]
-            work.done(2 * len(sublayers))
+            if texts.start == 0:
+                work.done(2 * len(sublayers))
         for part in (*predictive, *energy):
             sum_over_processes(part)
         return [
@@ -104,6 +108,15 @@ class PublishedKPrune(PruningMethod):
             ).cpu()
             for i, sublayer in enumerate(sublayers)
         ]
+
+
+def _texts_at_once(boundary: Boundary, sublayers: int) -> Iterator[tuple[int, slice]]:
+    """Yield batches in parts of so few texts that the activations of all sublayers above may be held."""
+    for batch in boundary.batches:
+        texts, tokens = boundary.student.contexts[batch].attention_mask.shape
+        together = max(1, HELD_TOKENS // (tokens * sublayers))
+        for start in range(0, texts, together):
+            yield batch, slice(start, start + together)
 
 
 @torch.no_grad()
