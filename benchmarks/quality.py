@@ -29,6 +29,7 @@ from pruning import PruningSettings, load_checkpoint, prune_checkpoint
 from pruning.calibration.batches import Batch
 from pruning.calibration.examples import Example, flatten_pairs, read_examples, split_examples
 from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.errors import BudgetError
 from pruning.methods.kprune import method as default_method
 from pruning.methods.kprune import sensitivity
 from pruning.methods.kprune.allocation import WidthChoices
@@ -140,7 +141,11 @@ class Bench:
                 checkpoint = load_checkpoint(self.model)
                 start = time.perf_counter()
                 asked = PruningSettings(flops_reduction=rate, **settings)
-                plan = prune_checkpoint(checkpoint, texts, asked, seed, journal_folder=Path(journal))
+                try:
+                    plan = prune_checkpoint(checkpoint, texts, asked, seed, journal_folder=Path(journal))
+                except BudgetError as error:  # kcm2023 keeps all heads
+                    print(f"{self.task} {variant} {rate:.0%}: {error}", flush=True)
+                    continue
                 seconds = time.perf_counter() - start
                 student = outputs(checkpoint, self.texts)
                 counted = torch.ones(len(student), 1)
