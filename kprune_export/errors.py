@@ -69,6 +69,12 @@ class TargetError(ProductError):
     """A latency target cannot be met, or does not go with other settings."""
 
 
+class NoTrialError(ProductError):
+    """No trial of a sweep is what is asked for."""
+
+    exit_code = ExitCode.GATE_FAILED
+
+
 class LabelError(ProductError):
     """Labels do not fit the model's task."""
 

@@ -1,6 +1,6 @@
 """Running stages: what still holds is skipped, what is finished is kept, and the bundle appears whole."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,15 @@ class SilentReporter:
         """Do nothing."""
 
 
+Turn = Callable[[bool], AbstractContextManager[None]]
+"""Returns a context that a stage runs in, told whether nothing else should run beside it; waits for that."""
+
+
+def no_turns(_alone: bool) -> AbstractContextManager[None]:
+    """Return a context that waits for nobody: of a run that is on its own."""
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A finished run.
@@ -81,8 +90,13 @@ class Outcome:
     timing: TimingSettings = field(default_factory=TimingSettings)
 
 
-def prune_and_build(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
+def prune_and_build(recipe: Recipe, reporter: Reporter | None = None, turn: Turn = no_turns) -> Outcome:
     """Prune a checkpoint, export it, prove it, and judge it; the whole job.
+
+    Args:
+        recipe: what is asked.
+        reporter: told what goes on.
+        turn: keeps other runs from what is timed.
 
     Raises:
         PruningError, ExporterError, ProductError: what was asked for cannot be done; the output folder
@@ -95,7 +109,29 @@ def prune_and_build(recipe: Recipe, reporter: Reporter | None = None) -> Outcome
     if job.builds_engines:
         stages.append(EngineStage())
     stages += [*_proving(job), SbomStage(), ReportStage(), *([TritonStage()] if recipe.triton else [])]
-    return _run("prune-and-build", job, stages, reporter)
+    return _run("prune-and-build", job, stages, reporter, turn)
+
+
+def prove_dense(recipe: Recipe, reporter: Reporter | None = None, turn: Turn = no_turns) -> Outcome:
+    """Export a dense checkpoint as it is and prove it as pruned ones are; arguments and errors as `prune_and_build`."""
+    job = _checked_job(recipe, prunes=False, exports=True, measures=True)
+    engines = (EngineStage(),) if job.builds_engines else ()
+    return _run("prove-dense", job, (ExportSourceStage(), *engines, *_proving(job)), reporter, turn)
+
+
+def measure_for_target(recipe: Recipe, stage: Stage, reporter: Reporter | None = None) -> Outcome:
+    """Measure something that runs with a latency target can share, into a folder of its own.
+
+    Args:
+        recipe: of a run with a latency target.
+        stage: the stage of it that measures.
+        reporter: told what goes on.
+
+    Raises:
+        PruningError, ExporterError, ProductError: as `prune_and_build`.
+
+    """
+    return _run(stage.name, _checked_job(recipe, prunes=True, exports=True, measures=False), (stage,), reporter)
 
 
 def prune(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
@@ -162,9 +198,9 @@ def _checked_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool)
     return prepare_job(recipe, prunes=prunes, exports=exports, measures=measures)
 
 
-def _run(command: str, job: Job, stages: Sequence[Stage], reporter: Reporter | None) -> Outcome:
+def _run(command: str, job: Job, stages: Sequence[Stage], reporter: Reporter | None, turn: Turn = no_turns) -> Outcome:
     with Workspace.open(job.recipe.output) as workspace:
-        finished = _execute(job, stages, workspace, reporter or SilentReporter())
+        finished = _execute(job, stages, workspace, reporter or SilentReporter(), turn)
         kept = [finished[stage.name] for stage in stages if not stage.transient]
 
         def files(output: str) -> Path:
@@ -176,7 +212,9 @@ def _run(command: str, job: Job, stages: Sequence[Stage], reporter: Reporter | N
     return outcome
 
 
-def _execute(job: Job, stages: Sequence[Stage], workspace: Workspace, reporter: Reporter) -> dict[str, FinishedStage]:
+def _execute(
+    job: Job, stages: Sequence[Stage], workspace: Workspace, reporter: Reporter, turn: Turn
+) -> dict[str, FinishedStage]:
     """Run the stages that must run and return all that are finished.
 
     A stage must run if its record does not hold, and either it belongs to the bundle or a stage that
@@ -202,7 +240,7 @@ def _execute(job: Job, stages: Sequence[Stage], workspace: Workspace, reporter: 
             reporter.skipped(number, len(shown), stage.title)
             stage.check(files)
             continue
-        with reporter.stage(number, len(shown), stage.title) as progress:
+        with turn(stage.timed), reporter.stage(number, len(shown), stage.title) as progress:
             desk = Desk(files, workspace.begin(stage.name), workspace.scratch(stage.name), progress)
             stage.execute(job, desk)
             ending = StageRecord(
@@ -218,7 +256,7 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
     outputs = {output for record in kept for output in record.stage.outputs}
     plan = PruningPlan.read(files(PLAN)) if PLAN in outputs else job.source.plan
     proofs = read_proofs(job.variants, files, measures=job.measures) if PARITY in outputs else ()
-    target = read_target(job, files)
+    target = read_target(job, files) if proofs else None  # what is only measured for a target has none yet
     gates: tuple[GateResult, ...] = judge(job.recipe, proofs, judged_target(job, files)) if job.measures else ()
     manifest = Manifest(
         command=command,

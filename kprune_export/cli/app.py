@@ -24,8 +24,10 @@ from kprune_export.cli.profile_target import profile_target
 from kprune_export.cli.prune import prune
 from kprune_export.cli.prune_and_build import prune_and_build
 from kprune_export.cli.push import push
+from kprune_export.cli.recommend import recommend
 from kprune_export.cli.serve_check import serve_check
 from kprune_export.cli.sign import sign
+from kprune_export.cli.sweep import sweep
 from kprune_export.cli.triton import triton
 from kprune_export.cli.validate import validate
 from kprune_export.cli.verify import verify
@@ -90,6 +92,8 @@ for _name, _command in (
     ("diff", diff),
     ("compare", compare),
     ("profile-target", profile_target),
+    ("sweep", sweep),
+    ("recommend", recommend),
     ("triton", triton),
     ("serve-check", serve_check),
     ("doctor", doctor),

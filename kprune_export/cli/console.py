@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+_PACKAGES = ("pruning", "exporters", "kprune_export")
 ShareDone = Callable[[float], None]
 
 
@@ -33,11 +34,26 @@ def output_console() -> Console:
 def route_warnings() -> None:
     """Show the packages' warnings on standard error, one line each, and keep other libraries quiet."""
     handler = RichHandler(console=error_console(), show_time=False, show_path=False, markup=False)
-    for name in ("pruning", "exporters", "kprune_export"):
+    for name in _PACKAGES:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(logging.WARNING)
         logger.propagate = False
+
+
+def warn_once() -> None:
+    """Show each warning only the first time: of a command that does the same for several models."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        known = text in seen
+        seen.add(text)
+        return not known
+
+    for name in _PACKAGES:
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(is_new)
 
 
 class ConsoleReporter:

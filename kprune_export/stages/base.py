@@ -52,6 +52,8 @@ class Stage(ABC):
     """Whether equal keys give equal bytes; measured times do not."""
     transient: ClassVar[bool] = False
     """Whether its outputs serve other stages only and are not part of the bundle."""
+    timed: ClassVar[bool] = False
+    """Whether it measures times, so that nothing that can wait may run beside it."""
 
     @abstractmethod
     def settings(self, job: Job) -> dict[str, Any]:

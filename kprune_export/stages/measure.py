@@ -68,6 +68,7 @@ class LatencyStage(Stage):
     outputs = (LATENCY,)
     needs = ("export", "engines", "dense-twin", "dense-engines", "dense-parity")
     reproducible = False
+    timed = True
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the shapes, how long is measured, and the machine without its load."""

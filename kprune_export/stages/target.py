@@ -33,6 +33,7 @@ class LatencyTableStage(Stage):
     title = "Measuring what widths cost"
     outputs = (LATENCY_TABLE,)
     reproducible = False
+    timed = True
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the dimensions, the variant, the shapes and the machine; or the hash of the table that is given."""
@@ -119,6 +120,7 @@ class TargetStage(Stage):
     outputs = (TARGET,)
     needs = ("latency-table", "sensitivity")
     reproducible = False
+    timed = True
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the target."""

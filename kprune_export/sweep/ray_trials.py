@@ -1,0 +1,200 @@
+"""Making trials on a Ray cluster: a task a trial, on whatever node has the processors.
+
+    https://docs.ray.io/en/latest/ray-core/tasks.html
+
+A node needs this package, and the model and the texts under the same paths. What was measured for the trials travels
+there, bundles travel there and back. A latency table speaks of the machine that measured it: a node of another kind
+refuses it, and the trial fails with that reason.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from exporters.errors import MissingRuntimeError
+from exporters.variants import Runtime
+from kprune_export.errors import ExitCode, RecipeError
+from kprune_export.sweep.launch import LocalTrials, ShareDone, Warn
+from kprune_export.sweep.messages import Order, TrialEnd
+
+_MEASURED = ("latency_table", "sensitivity")
+_ON_EVERY_NODE = ("model", "calibration", "evaluation", "timing_cache")
+_LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class NodeTask:
+    """What travels to a node.
+
+    Attributes:
+        order: with paths that a node does not have.
+        measured: what the trials share, by the name of its setting.
+        bundle: a tar archive of what an earlier run left of the bundle, to go on from; empty where there is none.
+
+    """
+
+    order: Order
+    measured: dict[str, bytes]
+    bundle: bytes
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What travels back: how it ended, the warnings, and the finished bundle as a tar archive."""
+
+    end: TrialEnd
+    warnings: tuple[str, ...]
+    bundle: bytes
+
+
+class RayTrials:
+    """Makes trials on a cluster. Open it with `RayTrials.connect`.
+
+    Args:
+        ray: the package.
+        threads: how many processors a trial asks for: as many as the threads that it runs with.
+
+    """
+
+    def __init__(self, ray: Any, threads: int) -> None:
+        self._ray, self._threads = ray, threads
+
+    @classmethod
+    @contextlib.contextmanager
+    def connect(cls, address: str, threads: int) -> Iterator[Self]:
+        """Connect to a cluster, or start one on this machine; leave it, or end it, when the context ends.
+
+        Args:
+            address: ``auto`` for the cluster that this machine is part of, ``local`` for one of its own, or where one
+                is.
+            threads: how many processors a trial needs.
+
+        Raises:
+            MissingRuntimeError: Ray is not installed.
+            RecipeError: no cluster answers, or no node of it has so many processors.
+
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingRuntimeError(
+                "Ray is not installed: pip install -c constraints.txt '.[ray]', or sweep without --ray."
+            ) from error
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for reports over the network
+        handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
+        try:
+            ray.init(
+                address,
+                logging_level="error",
+                log_to_driver=False,
+                include_dashboard=False if address == _LOCAL else None,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise RecipeError(f"No Ray cluster can be used at {address}: {reason}") from error
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        try:
+            most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+            if most < threads:
+                raise RecipeError(
+                    f"A trial runs with {threads} threads, but no node of the Ray cluster has more than {most:g} "
+                    "processors: ask for less with --threads."
+                )
+            yield cls(ray, threads)
+        finally:
+            ray.shutdown()
+
+    def run(self, orders: Sequence[Order], progress: ShareDone, warn: Warn) -> list[TrialEnd]:
+        """Carry out orders, put the bundles where they are to be, and return how each ended; as `LocalTrials.run`."""
+        remote = self._ray.remote(max_retries=0)(run_on_node)
+        waiting: dict[Any, int] = {}
+        for number, order in enumerate(orders):
+            needs = remote.options(num_cpus=self._threads, num_gpus=int(_takes_gpu(order)))
+            waiting[needs.remote(_pack_task(order))] = number
+        ends: dict[int, TrialEnd] = {}
+        while waiting:
+            (done, *_), _ = self._ray.wait(list(waiting), num_returns=1)
+            number = waiting.pop(done)
+            ends[number] = self._collect(done, orders[number], warn)
+            progress(len(ends) / len(orders))
+        return [ends[number] for number in range(len(orders))]
+
+    def _collect(self, done: Any, order: Order, warn: Warn) -> TrialEnd:
+        try:
+            result: NodeResult = self._ray.get(done)
+        except self._ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            return TrialEnd(error=f"its Ray task failed: {reason}", exit_code=ExitCode.INTERNAL)
+        for text in result.warnings:
+            warn(text)
+        if result.end.error is None:
+            _replace(Path(order.recipe["output"]), result.bundle)
+        return result.end
+
+
+def run_on_node(task: NodeTask) -> NodeResult:
+    """Carry out an order on this node, in a folder of its own and a process of its own.
+
+    The runs of one user on a node agree who may time, whichever sweep they are of.
+    """
+    warnings: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="kprune-trial-") as name:
+        folder = Path(name)
+        output = folder / "bundle"
+        own: dict[str, Any] = {"output": str(output)}
+        for setting, content in task.measured.items():
+            (folder / f"{setting}.json").write_bytes(content)
+            own[setting] = str(folder / f"{setting}.json")
+        if task.bundle:
+            _unpack(task.bundle, output)
+        turns = Path(tempfile.gettempdir()) / f"kprune-turns-{os.getuid()}"
+        order = task.order.model_copy(update={"recipe": task.order.recipe | own, "turns": str(turns)})
+        (end,) = LocalTrials(1).run([order], lambda _: None, warnings.append)
+        return NodeResult(end, tuple(warnings), _pack(output) if end.error is None else b"")
+
+
+def _pack_task(order: Order) -> NodeTask:
+    recipe = dict(order.recipe)
+    measured = {name: Path(recipe[name]).read_bytes() for name in _MEASURED if name in recipe}
+    for name in _ON_EVERY_NODE:
+        if recipe.get(name) and Path(recipe[name]).expanduser().exists():
+            recipe[name] = str(Path(recipe[name]).expanduser().absolute())
+    output = Path(recipe["output"])
+    bundle = _pack(output) if output.is_dir() else b""
+    return NodeTask(order.model_copy(update={"recipe": recipe}), measured, bundle)
+
+
+def _takes_gpu(order: Order) -> bool:
+    runtimes = order.recipe.get("runtime", ())
+    return any(x != Runtime.ONNXRUNTIME for x in runtimes) or str(order.recipe.get("device", "")).startswith("cuda")
+
+
+def _pack(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(folder, arcname=".")
+    return buffer.getvalue()
+
+
+def _unpack(content: bytes, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def _replace(folder: Path, content: bytes) -> None:
+    """Put an archive's content in the place of a folder, whole or not at all."""
+    arriving = folder.with_name(f"{folder.name}.arriving")
+    shutil.rmtree(arriving, ignore_errors=True)
+    _unpack(content, arriving)
+    shutil.rmtree(folder, ignore_errors=True)
+    arriving.rename(folder)

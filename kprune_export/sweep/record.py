@@ -1,0 +1,211 @@
+"""What a sweep finds: a record for each trial, read from its bundle."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from exporters.fidelity import FidelityMeasure
+from exporters.machine import MachineRecord
+from exporters.metrics import TaskMetric
+from kprune_export.bundle.manifest import Manifest, SourceRecord, TextsRecord
+from kprune_export.errors import BundleError
+from kprune_export.gates import GateResult, Verdict
+from kprune_export.proof import VariantProof, read_proofs
+from kprune_export.sweep.folder import RECORD, TRIALS
+from kprune_export.sweep.messages import TrialEnd
+from kprune_export.sweep.pareto import Point, dominated
+from kprune_export.sweep.request import TrialRequest
+from pruning.plan import first_problem
+
+TARGET_GATE = "target_speedup"
+"""The gate that every trial has of itself: its figures count by what was measured, whether or not it is met."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrialLatency(_Record):
+    """One trial at one shape.
+
+    Attributes:
+        shape: batch size and tokens.
+        p50_ms: median time of a call.
+        speedup: over the dense model in fp32 in the same runtime, timed in turn with it.
+        speedup_low: the lower end of its 95 % interval.
+        speedup_high: the upper end.
+        noise: how many times too large or too small it may be by the check of the machine, at least 1; None where
+            the machine was quiet.
+        dominated: whether another trial is as fast and as faithful, and better in one of the two.
+
+    """
+
+    shape: str
+    p50_ms: float
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    noise: float | None
+    dominated: bool = False
+
+
+class TrialFigures(_Record):
+    """What was measured of a finished trial.
+
+    Attributes:
+        flops_reduction: the share of FLOPs that was removed.
+        size_bytes: of what is deployed: the engine where there is one, else the ONNX file.
+        fidelity: the task's headline, against the dense model in fp32.
+        metric: the task's metric, where the texts have labels.
+        latency: at each shape.
+        verdict: of its bundle.
+        gates: of its bundle, that of its own speedup among them.
+
+    """
+
+    flops_reduction: float
+    size_bytes: int
+    fidelity: FidelityMeasure
+    metric: TaskMetric | None
+    latency: tuple[TrialLatency, ...]
+    verdict: Verdict | None
+    gates: tuple[GateResult, ...]
+
+    def at(self, shape: str) -> TrialLatency:
+        """Return the latency at a shape that was measured."""
+        return next(x for x in self.latency if x.shape == shape)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The gates that the user set and it breaks."""
+        return tuple(gate.name for gate in self.gates if gate.broken and gate.name != TARGET_GATE)
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The gates that the user set and the machine was too noisy to judge."""
+        return tuple(gate.name for gate in self.gates if gate.undecided and gate.name != TARGET_GATE)
+
+
+class Trial(_Record):
+    """One trial, made or failed.
+
+    Attributes:
+        name: its name.
+        variant: its runtime and precision.
+        speedup: what was asked for; None for the dense model.
+        bundle: its folder, relative to the sweep's.
+        figures: None where it failed.
+        error: why it failed, in a sentence.
+
+    """
+
+    name: str
+    variant: str
+    speedup: float | None
+    bundle: str
+    figures: TrialFigures | None = None
+    error: str | None = None
+
+
+class SweepRecord(_Record):
+    """All that sweep.json holds.
+
+    Attributes:
+        source: the dense checkpoint.
+        task: what it is for.
+        held_out: the texts that fidelity was measured on.
+        machine: where latency was measured.
+        threads: with how many threads.
+        shapes: at which shapes; the first is what is recommended for, where no other is named.
+        trials: in the order that they were asked in.
+
+    """
+
+    format: Literal["kprune-sweep"] = "kprune-sweep"
+    version: Literal[1] = 1
+    source: SourceRecord
+    task: str
+    held_out: TextsRecord
+    machine: MachineRecord
+    threads: int
+    shapes: tuple[str, ...]
+    trials: tuple[Trial, ...]
+
+    @property
+    def made(self) -> tuple[tuple[Trial, TrialFigures], ...]:
+        """The trials that did not fail."""
+        return tuple((trial, trial.figures) for trial in self.trials if trial.figures is not None)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the record of a finished sweep.
+
+        Raises:
+            BundleError: there is none, or it is not valid.
+
+        """
+        path = folder / RECORD
+        if not path.is_file():
+            raise BundleError(f"{folder} is not a finished sweep: it has no {RECORD}. Run kprune-export sweep first.")
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise BundleError(f"{path} is not a valid record of a sweep: {first_problem(error)}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path} cannot be read: {error}.") from error
+
+
+def read_trial(request: TrialRequest, bundle: Path, end: TrialEnd) -> Trial:
+    """Return the record of a trial: of its bundle, or of what went wrong."""
+    trial = Trial(
+        name=request.name, variant=str(request.variant), speedup=request.speedup, bundle=f"{TRIALS}/{request.name}"
+    )
+    if end.error is not None:
+        return trial.model_copy(update={"error": end.error})
+    manifest = Manifest.read(bundle)
+    proof = read_proofs((request.variant,), lambda output: bundle / output, measures=True)[0]
+    return trial.model_copy(update={"figures": _figures(manifest, proof)})
+
+
+def with_dominated(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    """Return trials with what is dominated marked, at each shape among all of them."""
+    made = [(trial.name, trial.figures) for trial in trials if trial.figures is not None]
+    shapes = [x.shape for x in made[0][1].latency] if made else []
+    beaten: dict[str, Mapping[str, bool]] = {
+        shape: dominated({name: Point(x.at(shape).p50_ms, x.fidelity.value) for name, x in made}) for shape in shapes
+    }
+
+    def marked(trial: Trial) -> Trial:
+        if trial.figures is None:
+            return trial
+        latency = tuple(x.model_copy(update={"dominated": beaten[x.shape][trial.name]}) for x in trial.figures.latency)
+        return trial.model_copy(update={"figures": trial.figures.model_copy(update={"latency": latency})})
+
+    return tuple(marked(trial) for trial in trials)
+
+
+def _figures(manifest: Manifest, proof: VariantProof) -> TrialFigures:
+    if proof.fidelity is None or proof.latency is None:
+        raise BundleError(f"{proof.variant} was not timed, so that it cannot be compared.")
+    latency = tuple(
+        TrialLatency(
+            shape=x.shape,
+            p50_ms=x.pruned.p50_ms,
+            speedup=x.speedup,
+            speedup_low=x.speedup_low,
+            speedup_high=x.speedup_high,
+            noise=None if x.noise is None or x.noise.quiet else x.noise.factor,
+        )
+        for x in proof.latency.shapes
+    )
+    return TrialFigures(
+        flops_reduction=manifest.flops_reduction or 0.0,
+        size_bytes=proof.engine.plan_bytes if proof.engine else proof.graph.file.size_bytes,
+        fidelity=proof.fidelity.headline,
+        metric=proof.fidelity.metric,
+        latency=latency,
+        verdict=manifest.verdict,
+        gates=manifest.gates,
+    )

@@ -1,0 +1,73 @@
+"""A sweep as tables: one for each shape, the fastest trial first, and what failed."""
+
+from collections.abc import Iterator
+
+from kprune_export.sweep.record import TARGET_GATE, SweepRecord, Trial, TrialFigures
+from kprune_export.tables import Section, markdown_table, markdown_text
+
+FRONT, DOMINATED = "front", "dominated"
+
+
+def sections(record: SweepRecord) -> Iterator[Section]:
+    """Return a table for each shape, and one of the trials that failed."""
+    made = record.made
+    fidelity = made[0][1].fidelity.name.replace("_", " ") if made else "fidelity"
+    metric = next((x.metric.name.replace("_", " ") for _, x in made if x.metric), None)
+    headings = ("trial", "p50, ms", "speedup", fidelity, *((metric,) if metric else ()), "MiB", "", "gates")
+    for shape in record.shapes:
+        ordered = sorted(made, key=lambda pair: pair[1].at(shape).p50_ms)
+        rows = tuple(_row(trial, figures, shape, metric is not None) for trial, figures in ordered)
+        yield Section(f"At {shape}", headings, rows)
+    failed = tuple((trial.name, trial.error) for trial in record.trials if trial.error is not None)
+    yield Section("Failed", ("trial", "why"), failed)
+
+
+def remarks(record: SweepRecord) -> Iterator[str]:
+    """Return what has to be known beside the tables, in sentences."""
+    noisy = sorted({trial.name for trial, figures in record.made if any(x.noise for x in figures.latency)})
+    if noisy:
+        yield (
+            f"The machine was noisy while {', '.join(noisy)} {'was' if len(noisy) == 1 else 'were'} timed: run the "
+            "sweep again on a quiet one before a small difference decides."
+        )
+
+
+def markdown(record: SweepRecord) -> str:
+    """Return sweep.md."""
+    lines = [
+        "# Sweep",
+        "",
+        markdown_text(
+            f"{record.task}, fidelity on {record.held_out.texts} held-out texts against dense fp32, latency with "
+            f"{record.threads} threads on {record.machine.cpu_model}, speedup over dense fp32. {FRONT}: no other "
+            f"trial is as fast and as faithful, and better in one of the two; {DOMINATED}: one is."
+        ),
+    ]
+    for section in sections(record):
+        if section.rows:
+            lines += ["", markdown_table(section)]
+    for remark in remarks(record):
+        lines += ["", markdown_text(remark)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(trial: Trial, figures: TrialFigures, shape: str, labelled: bool) -> tuple[str, ...]:
+    at = figures.at(shape)
+    metric = (f"{figures.metric.pruned:.4f}" if figures.metric else "",) if labelled else ()
+    return (
+        trial.name,
+        f"{at.p50_ms:.4g}",
+        f"{at.speedup:.2f} x ({at.speedup_low:.2f} to {at.speedup_high:.2f})",
+        f"{figures.fidelity.value:.4f}",
+        *metric,
+        f"{figures.size_bytes / 2**20:.3g}",
+        DOMINATED if at.dominated else FRONT,
+        _gates(figures),
+    )
+
+
+def _gates(figures: TrialFigures) -> str:
+    missed = [gate for gate in figures.gates if gate.name == TARGET_GATE and gate.broken]
+    parts = [f"breaks {name}" for name in figures.broken] + [f"undecided: {name}" for name in figures.undecided]
+    parts += [f"asked for {gate.limit:.2f} x, reached {gate.value:.2f} x" for gate in missed]
+    return ", ".join(parts) or ("hold" if figures.gates else "")
