@@ -10,8 +10,10 @@ refuses it, and the trial fails with that reason.
 import contextlib
 import io
 import os
+import re
 import shutil
 import signal
+import socket
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -88,6 +90,7 @@ class RayTrials:
             raise MissingRuntimeError(
                 "Ray is not installed: pip install -c constraints.txt '.[ray]', or sweep without --ray."
             ) from error
+        _check_address(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for reports over the network
         handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
         try:
@@ -160,6 +163,22 @@ def run_on_node(task: NodeTask) -> NodeResult:
         order = task.order.model_copy(update={"recipe": task.order.recipe | own, "turns": str(turns)})
         (end,) = LocalTrials(1).run([order], lambda _: None, warnings.append)
         return NodeResult(end, tuple(warnings), _pack(output) if end.error is None else b"")
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address where nothing listens; Ray would try for many minutes.
+
+    Raises:
+        RecipeError: nothing answers at a host and port.
+
+    """
+    found = re.fullmatch(r"\[?([^/]+?)\]?:(\d+)", address)
+    if found is None:  # auto, local, or an address with a scheme
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise RecipeError(f"No Ray cluster can be used at {address}: {error}.") from error
 
 
 def _pack_task(order: Order) -> NodeTask:
