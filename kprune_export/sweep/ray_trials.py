@@ -100,7 +100,7 @@ class RayTrials:
                 log_to_driver=False,
                 include_dashboard=False if address == _LOCAL else None,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises just that where a node does not start in time
             reason = str(error).strip().splitlines()[0]
             raise RecipeError(f"No Ray cluster can be used at {address}: {reason}") from error
         finally:
