@@ -42,6 +42,7 @@ from pruning.calibration.examples import Example, flatten_pairs, read_examples, 
 from pruning.flops import budget_flops
 from pruning.methods.kprune.allocation import WidthChoices, allocate, interpolate_curve
 from pruning.methods.kprune.sensitivity import SensitivityCurve
+from pruning.plan import PruningPlan
 
 TIMING = TimingSettings(warmup_s=0.2, seconds=2.0, min_blocks=21, block_s=0.1)
 
@@ -123,21 +124,27 @@ class Bench:
         """Meet one target, and find what a FLOPs budget of the same latency gives."""
         target = LatencyTarget(speedup=speedup, latency_ms=None, shapes=(TargetShape(shape=shape, weight=1.0),))
         search = TimeSearch(target, self.table, self.curves, self.align)
-        with rehearsals(self.models, target, self.dense, TIMING) as rehearse:
-            record = search.run(rehearse, "onnxruntime")
-            asked = self._prune(record.taken.widths, target)
+        with rehearsals(self.models, target, self.dense, TIMING) as timed:
+            made: dict[Widths, tuple[EncoderCheckpoint, PruningPlan]] = {}
+
+            def finish(widths: Widths) -> float:
+                made[widths] = self._prune(widths)
+                return timed.of_finished(*made[widths])
+
+            record = search.meet(timed.of_widths, finish, "onnxruntime")
+            asked = self._proof(*made[record.taken.widths], target)
             low, high, rate = 0.0, 1.0, 1 - 1 / speedup
             tried: list[tuple[float, float, Widths]] = []
             for _ in range(5):
                 widths = flops_widths(self.dense, self.curves, rate, Shape.parse(shape).sequence)
-                share = rehearse(widths)
+                share = timed.of_widths(widths)
                 tried.append((abs(share / asked["share"] - 1), rate, widths))
                 if tried[-1][0] < 0.01:
                     break
                 low, high = (rate, high) if share > asked["share"] else (low, rate)
                 rate = (low + high) / 2
             _, rate, widths = min(tried)
-        by_flops = self._prune(widths, target)
+        by_flops = self._proof(*self._prune(widths), target)
         return {
             "model": self.name,
             "precision": self.precision.value,
@@ -145,7 +152,7 @@ class Bench:
             "asked": speedup,
             "predicted": 1 / record.rounds[0].predicted_share,
             "first_rehearsal": 1 / (record.rounds[0].measured_share or 1),
-            "rehearsed": 1 / (record.taken.measured_share or 1),
+            "finished": [1 / x.finished_share for x in record.rounds if x.finished_share],
             "rounds": len(record.rounds),
             "measured": 1 / asked["share"],
             "search_s": record.search_s,
@@ -157,9 +164,11 @@ class Bench:
             "flops_widths": widths,
         }
 
-    def _prune(self, widths: Widths, target: LatencyTarget) -> dict[str, float]:
+    def _prune(self, widths: Widths) -> tuple[EncoderCheckpoint, PruningPlan]:
         checkpoint = self.load()
-        plan = prune_checkpoint(checkpoint, self.texts, PruningSettings(widths=tuple(widths)), 0)
+        return checkpoint, prune_checkpoint(checkpoint, self.texts, PruningSettings(widths=tuple(widths)), 0)
+
+    def _proof(self, checkpoint: EncoderCheckpoint, plan: PruningPlan, target: LatencyTarget) -> dict[str, float]:
         checkpoint.model.requires_grad_(False)
         pruned = outputs(checkpoint, self.held_out)
         spec = replace(model_spec(checkpoint, {}), attention_layers=plan.attention_layers)
@@ -175,14 +184,12 @@ class Bench:
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """Print all cells as a Markdown table, and how many are within 3 %."""
-    print(
-        "| model | precision | shape | asked | table | rehearsed (rounds) | measured | off | fidelity | FLOPs budget |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns = ("model", "precision", "shape", "asked", "first rehearsal, for table", "finished models", "proof", "off")
+    print("| " + " | ".join((*columns, "fidelity", "FLOPs budget")) + " |\n" + "|---" * (len(columns) + 2) + "|")
     for x in rows:
         print(
             f"| {x['model']} | {x['precision']} | {x['shape']} | {x['asked']:.2f} | {x['first_rehearsal']:.2f} for "
-            f"{x['predicted']:.2f} | {x['rehearsed']:.2f} ({x['rounds']}) | {x['measured']:.2f} | "
+            f"{x['predicted']:.2f} | {', '.join(f'{y:.2f}' for y in x['finished'])} | {x['measured']:.2f} | "
             f"{x['measured'] / x['asked'] - 1:+.1%} | {x['fidelity']:.4f} | {x['flops_fidelity']:.4f} at "
             f"{x['flops_measured']:.2f} |"
         )

@@ -28,7 +28,7 @@ from kprune_export.stages.measure import FidelityStage, LatencyStage
 from kprune_export.stages.parity import DenseParityStage, ParityStage
 from kprune_export.stages.prune import PruneStage
 from kprune_export.stages.report import ReportStage
-from kprune_export.stages.target import LatencyTableStage, SensitivityStage, TargetStage
+from kprune_export.stages.target import LatencyTableStage, SensitivityStage, TargetedPruneStage
 from kprune_export.stages.triton import TritonStage, check_serving
 from kprune_export.target.outcome import TargetOutcome, target_outcome
 from kprune_export.target.read import judged_target, read_target
@@ -105,7 +105,7 @@ def prune_and_build(recipe: Recipe, reporter: Reporter | None = None, turn: Turn
     """
     job = _checked_job(recipe, prunes=True, exports=True, measures=True)
     check_serving(job)
-    stages: list[Stage] = [*_targeting(job), PruneStage(), ExportStage()]
+    stages: list[Stage] = [*_pruning(job), ExportStage()]
     if job.builds_engines:
         stages.append(EngineStage())
     stages += [*_proving(job), SbomStage(), ReportStage(), *([TritonStage()] if recipe.triton else [])]
@@ -182,9 +182,9 @@ def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> 
     return _run("validate", job, (BundleStage(job.builds_engines, recipe.targeted), *_proving(job)), reporter)
 
 
-def _targeting(job: Job) -> tuple[Stage, ...]:
-    """Return the stages that choose widths, where a latency is the budget."""
-    return (LatencyTableStage(), SensitivityStage(), TargetStage()) if job.recipe.targeted else ()
+def _pruning(job: Job) -> tuple[Stage, ...]:
+    """Return the stages that prune, to a latency or to FLOPs."""
+    return (LatencyTableStage(), SensitivityStage(), TargetedPruneStage()) if job.recipe.targeted else (PruneStage(),)
 
 
 def _proving(job: Job) -> tuple[Stage, ...]:

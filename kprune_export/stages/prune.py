@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from kprune_export.bundle.layout import CHECKPOINT, PLAN, TARGET
+from kprune_export.bundle.layout import CHECKPOINT, PLAN
 from kprune_export.card import CARD_FILE, card_facts, model_card
 from kprune_export.job import Job
 from kprune_export.sharing import PruningTask, helped
-from kprune_export.stages.base import Desk, Stage
-from kprune_export.target.record import TargetRecord
+from kprune_export.stages.base import Desk, ShareDone, Stage
+from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.save import save_pruned
 from pruning.methods.settings import PruningSettings
+from pruning.plan import PruningPlan
 from pruning.prune import prune_checkpoint
 
 
@@ -19,8 +20,7 @@ class PruneStage(Stage):
 
     name = "prune"
     title = "Pruning"
-    outputs = (PLAN, CHECKPOINT)
-    needs = ("target",)
+    outputs: tuple[str, ...] = (PLAN, CHECKPOINT)
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the source, its card, the texts, and the method's settings."""
@@ -35,18 +35,35 @@ class PruneStage(Stage):
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Prune and save; finished sublayers stay in the scratch folder for a run that is killed."""
-        checkpoint = job.take_dense()
-        settings = job.recipe.pruning
-        if job.recipe.targeted:
-            settings = settings.model_copy(update={"widths": TargetRecord.read(desk.files(TARGET)).taken.widths})
-        with helped(pruning_task(job, settings, desk.scratch)):
-            plan = prune_checkpoint(
-                checkpoint, job.calibration, settings, job.recipe.seed, job.placement, desk.scratch, desk.progress
-            )
-        (desk.folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
-        save_pruned(checkpoint, plan, desk.folder / CHECKPOINT)
-        card = model_card(card_facts(job.model, checkpoint), checkpoint, plan)
-        (desk.folder / CHECKPOINT / CARD_FILE).write_text(card, encoding="utf-8")
+        save(job, *pruned(job, job.recipe.pruning, desk.scratch, desk.progress), desk.folder)
+
+
+def pruned(
+    job: Job, settings: PruningSettings, journal: Path, progress: ShareDone
+) -> tuple[EncoderCheckpoint, PruningPlan]:
+    """Prune a job's model, and return it with its plan.
+
+    Args:
+        job: the model and the texts.
+        settings: the method and its budget, or widths.
+        journal: where finished steps are kept.
+        progress: told the share that is done.
+
+    """
+    checkpoint = job.take_dense()
+    with helped(pruning_task(job, settings, journal)):
+        plan = prune_checkpoint(
+            checkpoint, job.calibration, settings, job.recipe.seed, job.placement, journal, progress
+        )
+    return checkpoint, plan
+
+
+def save(job: Job, checkpoint: EncoderCheckpoint, plan: PruningPlan, folder: Path) -> None:
+    """Write a pruned model's plan, its checkpoint, and its card."""
+    (folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
+    save_pruned(checkpoint, plan, folder / CHECKPOINT)
+    card = model_card(card_facts(job.model, checkpoint), checkpoint, plan)
+    (folder / CHECKPOINT / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def pruning_task(job: Job, settings: PruningSettings, journal: Path) -> PruningTask:

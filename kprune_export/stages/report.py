@@ -19,7 +19,7 @@ class ReportStage(Stage):
     name = "report"
     title = "Writing the report"
     outputs = (REPORT,)
-    needs = ("target", "prune", "export", "engines", "parity", "fidelity", "latency")
+    needs = ("prune", "export", "engines", "parity", "fidelity", "latency")
     reproducible = False
 
     def settings(self, job: Job) -> dict[str, Any]:

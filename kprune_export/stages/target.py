@@ -1,25 +1,25 @@
 """The stages of a run with a latency target: what widths cost here, what they lose, and which are taken."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
-from exporters.latency_table.record import LatencyTable, fingerprint
+from exporters.latency_table.record import LatencyTable, Widths, fingerprint
 from exporters.spec import Shape
-from kprune_export.bundle.layout import LATENCY_TABLE, SENSITIVITY, TARGET
+from kprune_export.bundle.layout import CHECKPOINT, LATENCY_TABLE, PLAN, SENSITIVITY, TARGET
 from kprune_export.errors import TargetError
 from kprune_export.job import Job
 from kprune_export.sharing import helped
 from kprune_export.stages.base import Desk, Stage
 from kprune_export.stages.export import range_feeds
-from kprune_export.stages.prune import pruning_task
+from kprune_export.stages.prune import PruneStage, pruned, pruning_task, save
 from kprune_export.target.models import OnnxModels
 from kprune_export.target.profile import profile_target
 from kprune_export.target.record import SensitivityRecord
 from kprune_export.target.rehearsal import rehearsals
 from kprune_export.target.request import check_reachable, default_alignment, dimensions_of, read_table, target_of
 from kprune_export.target.search import TimeSearch
-from pruning.checkpoint.load import load_checkpoint
+from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
+from pruning.plan import PruningPlan
 from pruning.prune import sensitivity_of
 
 _FEEDS = 2
@@ -54,7 +54,7 @@ class LatencyTableStage(Stage):
         else:
             shapes = [Shape.parse(x.shape) for x in target_of(job.recipe).shapes]
             table = profile_target(
-                job.source, models_of(job), shapes, alignment(job), job.threads, job.machine, desk.progress
+                job.source, models_of(job, _FEEDS), shapes, alignment(job), job.threads, job.machine, desk.progress
             )
         table.write(desk.folder / LATENCY_TABLE)
 
@@ -112,19 +112,18 @@ class SensitivityStage(Stage):
         record.write(desk.folder / SENSITIVITY)
 
 
-class TargetStage(Stage):
-    """Search for the widths, and rehearse them: writes target.json."""
+class TargetedPruneStage(PruneStage):
+    """Search for the widths, rehearse them, and prune to them: writes target.json, plan.json and checkpoint/."""
 
-    name = "target"
-    title = "Searching for widths"
-    outputs = (TARGET,)
+    title = "Searching for widths and pruning"
+    outputs = (PLAN, CHECKPOINT, TARGET)
     needs = ("latency-table", "sensitivity")
     reproducible = False
     timed = True
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the target."""
-        return {
+        """Return what decides pruning, and the target."""
+        return super().settings(job) | {
             "target": target_of(job.recipe).model_dump(),
             "align": alignment(job),
             "carried": job.recipe.table_carried,
@@ -132,26 +131,33 @@ class TargetStage(Stage):
         }
 
     def execute(self, job: Job, desk: Desk) -> None:
-        """Search; where this is the machine to be fast on, time the dense model cut to what is found.
+        """Search; where this is the machine to be fast on, time what is found, before it is pruned and after.
 
         Raises:
             TargetError: the target is out of reach, or the dense model meets it.
 
         """
-        table = LatencyTable.read(desk.files(LATENCY_TABLE))
-        target = target_of(job.recipe)
+        table, target = LatencyTable.read(desk.files(LATENCY_TABLE)), target_of(job.recipe)
         check_reachable(target, table)
         curves = SensitivityRecord.read(desk.files(SENSITIVITY)).curves
         search = TimeSearch(target, table, curves, alignment(job))
-        with contextlib.ExitStack() as opened:
-            rehearse = (
-                None
-                if job.recipe.table_carried
-                else opened.enter_context(
-                    rehearsals(models_of(job), target, job.source, job.recipe.timing, desk.progress)
-                )
-            )
-            search.run(rehearse, str(job.variants[0])).write(desk.folder / TARGET)
+        made: dict[Widths, tuple[EncoderCheckpoint, PruningPlan]] = {}
+
+        def prune_to(widths: Widths) -> tuple[EncoderCheckpoint, PruningPlan]:
+            made.clear()  # one model is held at a time
+            settings = job.recipe.pruning.model_copy(update={"widths": widths})
+            made[widths] = pruned(job, settings, desk.scratch, desk.progress)
+            return made[widths]
+
+        variant = str(job.variants[0])
+        if job.recipe.table_carried:
+            record = search.run(None, variant)
+        else:
+            with rehearsals(models_of(job), target, job.source, job.recipe.timing) as timed:
+                record = search.meet(timed.of_widths, lambda widths: timed.of_finished(*prune_to(widths)), variant)
+        taken = record.taken.widths
+        save(job, *(made[taken] if taken in made else prune_to(taken)), desk.folder)
+        record.write(desk.folder / TARGET)
 
 
 def alignment(job: Job) -> int:
@@ -159,13 +165,19 @@ def alignment(job: Job) -> int:
     return job.recipe.align or default_alignment(job.variants[0].precision)
 
 
-def models_of(job: Job) -> OnnxModels:
-    """Return the dense model at any widths, in the run's one variant."""
+def models_of(job: Job, batches: int | None = None) -> OnnxModels:
+    """Return the dense model at any widths, in the run's one variant.
+
+    Args:
+        job: the run.
+        batches: on how many batches int8 is tried; all that a variant that ships is tried on unless given.
+
+    """
     source: Path = job.source.folder.path
     return OnnxModels(
         lambda: load_checkpoint(source, job.recipe.allow_pickle, job.recipe.pooling),
         job.variants[0],
         job.threads,
-        range_feeds(job.source, job)[:_FEEDS],
+        range_feeds(job.source, job)[:batches],
         job.recipe.engine,
     )

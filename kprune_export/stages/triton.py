@@ -24,7 +24,7 @@ class TritonStage(Stage):
     name = "triton"
     title = "Writing the Triton repository"
     outputs = (TRITON,)
-    needs = ("target", "prune", "export", "engines", "parity", "fidelity", "latency")
+    needs = ("prune", "export", "engines", "parity", "fidelity", "latency")
     reproducible = False  # batches and instances follow from measured times
 
     def settings(self, job: Job) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def profile(request: ProfileRequest, reporter: Reporter) -> LatencyTable:
         raise TargetError(f"{recipe.variants[0]} cannot be timed here: torch finds no GPU.")
     job = prepare_job(recipe, prunes=False, exports=not request.in_torch, measures=False)
     check_shapes(recipe.parsed_shapes, job.source.max_positions)
-    models = _torch_models(job) if request.in_torch else models_of(job)
+    models = _torch_models(job) if request.in_torch else models_of(job, batches=2)
     with reporter.stage(1, 1, "Measuring what widths cost") as progress:
         table = profile_target(
             job.source, models, recipe.parsed_shapes, alignment(job), job.threads, job.machine, progress

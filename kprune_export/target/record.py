@@ -107,7 +107,9 @@ class Rehearsal(_Record):
         widths: heads and neurons of each layer.
         loss: the sum of the sublayers' losses at these widths, by the sensitivity curves.
         predicted_share: of the dense model's time, by the table.
-        measured_share: the same, measured; None where this is not the machine to be fast on.
+        measured_share: the same, measured; None where this is not the machine to be fast on, or where a finished
+            model has said how the table is to be corrected.
+        finished_share: the same of the finished model, where one was made with these widths: pruned and exported.
 
     """
 
@@ -115,6 +117,7 @@ class Rehearsal(_Record):
     loss: float
     predicted_share: float
     measured_share: float | None
+    finished_share: float | None = None
 
 
 class TargetRecord(_Record):
@@ -127,7 +130,7 @@ class TargetRecord(_Record):
         align: FFN widths are multiples of this.
         table_sha256: the latency table's hash.
         search_s: how long the first search took, in seconds.
-        rounds: what was found and rehearsed, in order; after the first the table was corrected by what was seen.
+        rounds: what was found and timed, in order; after the first the table was corrected by what was seen.
         chosen: the number of the round whose widths were taken.
 
     """

@@ -1,56 +1,78 @@
-"""Rehearsals: the dense model cut to widths that were found, timed in turn with the dense model."""
+"""Timing what the search finds, in turn with the dense model: the dense model cut to it, and the finished model."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from exporters.inputs import synthetic_inputs
 from exporters.latency import TimingSettings, alternate
 from exporters.latency_table.record import Widths
+from exporters.onnx_export import exported_graph
 from exporters.runners.base import Runner
 from exporters.spec import ModelSpec, Shape
 from exporters.timers import Timer
-from kprune_export.stages.base import ShareDone, part_of
 from kprune_export.stages.export import model_spec
 from kprune_export.target.models import OnnxModels
 from kprune_export.target.record import LatencyTarget
-from kprune_export.target.search import CORRECTIONS, Rehearse
 from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.plan import PruningPlan
+from pruning.serving import ServingModule
+
+
+@dataclass(frozen=True)
+class Rehearsals:
+    """Where rehearsals are held: the dense model, open in the runtime that is timed.
+
+    Attributes:
+        models: opens the dense model cut to any widths, and finished models.
+        whole: the dense model.
+        target: the shapes, and what each weighs.
+        spec: the inputs to make.
+        timing: how long each shape is timed.
+
+    """
+
+    models: OnnxModels
+    whole: Runner
+    target: LatencyTarget
+    spec: ModelSpec
+    timing: TimingSettings
+
+    def of_widths(self, widths: Widths) -> float:
+        """Return the share of the dense model's time that the dense model cut to some widths takes."""
+        with self.models.open(widths) as candidate:
+            return self._share(candidate)
+
+    def of_finished(self, pruned: EncoderCheckpoint, plan: PruningPlan) -> float:
+        """Return the share of the dense model's time that a model takes that is pruned, and still in memory."""
+        pruned.model.requires_grad_(False)
+        spec = replace(model_spec(pruned, {}), attention_layers=plan.attention_layers)
+        with self.models.open_graph(exported_graph(ServingModule(pruned), spec), spec) as candidate:
+            return self._share(candidate)
+
+    def _share(self, candidate: Runner) -> float:
+        times = relative_times(candidate, self.whole, self.target, self.spec, self.models.timer, self.timing)
+        return self.target.mean(times)
 
 
 @contextlib.contextmanager
 def rehearsals(
-    models: OnnxModels,
-    target: LatencyTarget,
-    dense: EncoderCheckpoint,
-    timing: TimingSettings,
-    progress: ShareDone = lambda _: None,
-) -> Iterator[Rehearse]:
-    """Open the dense model in the runtime that is timed, and yield what times others against it.
+    models: OnnxModels, target: LatencyTarget, dense: EncoderCheckpoint, timing: TimingSettings
+) -> Iterator[Rehearsals]:
+    """Open the dense model in the runtime that is timed.
 
     Args:
-        models: opens the dense model cut to any widths.
+        models: opens it, cut to any widths.
         target: the shapes, and what each weighs.
         dense: the checkpoint.
         timing: how long each shape is timed.
-        progress: told how far the rounds are that there may be.
 
     """
     shape = dense.family.encoder_shape(dense.model.config)
-    spec, rounds = model_spec(dense, {}), CORRECTIONS + 1
-    done = 0
-
-    def rehearse(widths: Widths) -> float:
-        nonlocal done
-        part: Callable[[float], None] = part_of(progress, min(done, rounds - 1), rounds)
-        with models.open(widths) as candidate:
-            shares = relative_times(candidate, whole, target, spec, models.timer, timing, part)
-        done += 1
-        return target.mean(shares)
-
     with models.open([(shape.heads, shape.neurons)] * shape.layers) as whole:
-        yield rehearse
+        yield Rehearsals(models, whole, target, model_spec(dense, {}), timing)
 
 
 def relative_times(
@@ -60,14 +82,13 @@ def relative_times(
     spec: ModelSpec,
     timer: Timer,
     timing: TimingSettings,
-    progress: ShareDone = lambda _: None,
 ) -> dict[str, float]:
     """Return the share of the dense model's time that another takes, at each of a target's shapes."""
     shares = {}
-    for number, x in enumerate(target.shapes):
+    for x in target.shapes:
         feeds = synthetic_inputs(spec, Shape.parse(x.shape))
         for runner in (candidate, dense):
             timer.prepare(runner, feeds)
-        timed = alternate((candidate, dense), feeds, timing, part_of(progress, number, len(target.shapes)), timer)
+        timed = alternate((candidate, dense), feeds, timing, lambda _: None, timer)
         shares[x.shape] = float(np.median(timed.ratios))
     return shares

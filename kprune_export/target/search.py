@@ -16,11 +16,15 @@ UNITS = 10**9
 """Costs are whole numbers: billionths of the dense model's time."""
 TOLERANCE = 0.01
 """A rehearsal that is this near to what was asked is near enough."""
+FINISHED_TOLERANCE = 0.02
+"""A finished model that is this near is near enough: within what is accepted of it, and timing's own noise."""
 CORRECTIONS = 3
-"""How many times the table may be corrected by what a rehearsal showed."""
+"""How many times the table may be corrected by what a rehearsal showed, and by what a finished model did."""
 
 Rehearse = Callable[[Widths], float]
 """Measures the share of the dense model's time that a model of some widths takes."""
+Finish = Callable[[Widths], float]
+"""Makes the model of some widths, pruned and exported, and measures the share of the dense model's time it takes."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,37 @@ class TimeSearch:
             rounds=tuple(rounds),
             chosen=nearest,
         )
+
+    def meet(self, rehearse: Rehearse, finish: Finish, variant: str) -> TargetRecord:
+        """Search and rehearse as `run`, then make the model; where that is not near enough, correct and search again.
+
+        Widths alone decide how long a model takes, except for how many of its products bear 8 bits.
+
+        Args:
+            rehearse: measures widths.
+            finish: makes the model and measures it.
+            variant: the variant's name, for the record.
+
+        Raises:
+            TargetError: the target is out of reach.
+
+        """
+        record = self.run(rehearse, variant)
+        rounds, number = list(record.rounds), record.chosen
+        while True:
+            share = finish(rounds[number].widths)
+            rounds[number] = rounds[number].model_copy(update={"finished_share": share})
+            made = [x for x in rounds if x.finished_share is not None]
+            if abs(self.asked_share / share - 1) <= FINISHED_TOLERANCE or len(made) > CORRECTIONS:
+                break
+            widths = self.find(self.asked_share * rounds[number].predicted_share / share)
+            if any(widths == x.widths for x in made):
+                break
+            predicted, loss = self.predicted_share(widths), self.loss(widths)
+            rounds.append(Rehearsal(widths=widths, loss=loss, predicted_share=predicted, measured_share=None))
+            number = len(rounds) - 1
+        nearest = min(made, key=lambda x: abs(self.asked_share / (x.finished_share or 1) - 1))
+        return record.model_copy(update={"rounds": tuple(rounds), "chosen": rounds.index(nearest)})
 
 
 def _miss(found: Rehearsal, asked: float) -> float:

@@ -103,6 +103,39 @@ def test_what_never_comes_near_ends_with_the_nearest() -> None:
     assert record.taken.measured_share == 0.52
 
 
+def test_finished_models_correct_what_rehearsals_did_not_show() -> None:
+    found = search(align=1, speedup=2.0)
+    made: list[Widths] = []
+
+    def finish(widths: Widths) -> float:  # a tenth slower than the rehearsal, which was right about the table
+        made.append(widths)
+        return 1.1 * found.predicted_share(widths)
+
+    record = found.meet(found.predicted_share, finish, "onnxruntime-int8")
+    assert len(record.rounds) == len(made) == 2
+    first, second = record.rounds
+    assert first.finished_share == pytest.approx(1.1 * first.predicted_share)
+    assert second.measured_share is None  # the finished model has said how far off rehearsals are
+    assert second.finished_share == pytest.approx(0.5, abs=0.01)
+    assert record.taken == second
+    assert record.taken.widths == made[-1]
+
+
+def test_a_finished_model_that_is_near_enough_is_made_once() -> None:
+    found, made = search(align=1, speedup=2.0), []
+    record = found.meet(found.predicted_share, lambda widths: made.append(widths) or 0.505, "onnxruntime-fp32")
+    assert len(made) == 1
+    assert record.taken.finished_share == 0.505
+
+
+def test_the_nearest_of_the_finished_models_is_taken() -> None:
+    found = search(align=1, speedup=2.0)
+    seen = iter([0.6, 0.4, 0.53, 0.45, 0.5])
+    record = found.meet(found.predicted_share, lambda _: next(seen), "onnxruntime-fp32")
+    assert [x.finished_share for x in record.rounds if x.finished_share] == [0.6, 0.4, 0.53, 0.45]
+    assert record.taken.finished_share == 0.53
+
+
 def test_a_carried_table_is_trusted() -> None:
     record = search(speedup=2.0).run(None, "onnxruntime-fp32")
     assert len(record.rounds) == 1
