@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/kprune-export demo --output demo-output
 
 test: $(VENV)/.dev $(VENV)/.tensorrt-on-cpu $(VENV)/.tritonserver
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile  # torch's idle threads leave the cores alone
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
