@@ -14,47 +14,35 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from quality import outputs
 
 from exporters.latency import TimingSettings
 from exporters.latency_table.record import LatencyTable, Widths
 from exporters.machine import describe_machine
-from exporters.onnx_export import exported_graph
 from exporters.precision import Precision
 from exporters.runners.onnxruntime_runner import share_thread_pool
 from exporters.spec import Shape
 from exporters.variants import Runtime, Variant
-from kprune_export.stages.export import model_spec
 from kprune_export.target.models import OnnxModels
 from kprune_export.target.profile import profile_target
 from kprune_export.target.record import LatencyTarget, TargetShape
-from kprune_export.target.rehearsal import rehearsals, relative_times
+from kprune_export.target.rehearsal import rehearsals
 from kprune_export.target.request import default_alignment
 from kprune_export.target.search import TimeSearch
-from pruning import EncoderCheckpoint, PruningSettings, ServingModule, load_checkpoint, prune_checkpoint, sensitivity_of
-from pruning.calibration.examples import Example, flatten_pairs, read_examples, split_examples
+from pruning import EncoderCheckpoint, PruningSettings, load_checkpoint, prune_checkpoint, sensitivity_of
+from pruning.calibration.examples import flatten_pairs, read_examples, split_examples
 from pruning.flops import budget_flops
-from pruning.methods.kprune.allocation import WidthChoices, allocate, interpolate_curve
+from pruning.methods.kprune.method import widths_under
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 from pruning.plan import PruningPlan
 
 TIMING = TimingSettings(warmup_s=0.2, seconds=2.0, min_blocks=21, block_s=0.1)
-
-
-@torch.no_grad()
-def outputs(checkpoint: EncoderCheckpoint, texts: Sequence[Example]) -> torch.Tensor:
-    """Return the outputs of all texts, in their order: (texts, outputs)."""
-    adapter, rows = checkpoint.open(), {}
-    for batch in checkpoint.batches(texts):
-        found = adapter.head(adapter.encode(batch.inputs), batch.attention_mask)
-        rows |= dict(zip(batch.rows, found, strict=True))
-    return torch.stack([rows[number] for number in sorted(rows)])
 
 
 def fidelity(dense: torch.Tensor, pruned: torch.Tensor, *, embeds: bool) -> float:
@@ -69,10 +57,7 @@ def flops_widths(dense: EncoderCheckpoint, curves: Sequence[SensitivityCurve], r
     shape = dense.open().shape
     costs = shape.unit_costs(tokens)
     whole = shape.layers * (shape.heads * costs.head + shape.neurons * costs.neuron)
-    units = (costs.head, costs.neuron) * shape.layers
-    losses = (interpolate_curve(curve.widths, curve.losses) for curve in curves)
-    choices = [WidthChoices.of_units(*pair) for pair in zip(losses, units, strict=True)]
-    widths = allocate(choices, budget_flops(whole, round(reduction, 6)))
+    widths = widths_under(curves, (costs.head, costs.neuron) * shape.layers, budget_flops(whole, round(reduction, 6)))
     return tuple(zip(widths[::2], widths[1::2], strict=True))
 
 
@@ -169,17 +154,10 @@ class Bench:
         return checkpoint, prune_checkpoint(checkpoint, self.texts, PruningSettings(widths=tuple(widths)), 0)
 
     def _proof(self, checkpoint: EncoderCheckpoint, plan: PruningPlan, target: LatencyTarget) -> dict[str, float]:
-        checkpoint.model.requires_grad_(False)
         pruned = outputs(checkpoint, self.held_out)
-        spec = replace(model_spec(checkpoint, {}), attention_layers=plan.attention_layers)
-        graph = exported_graph(ServingModule(checkpoint), spec)
-        shape = self.dense.open().shape
-        with (
-            self.models.open([(shape.heads, shape.neurons)] * shape.layers) as dense,
-            self.models.open_graph(graph, spec) as finished,
-        ):
-            shares = relative_times(finished, dense, target, spec, self.models.timer, TIMING)
-        return {"share": target.mean(shares), "fidelity": fidelity(self.teacher, pruned, embeds=self.embeds)}
+        with rehearsals(self.models, target, self.dense, TIMING) as timed:
+            share = timed.of_finished(checkpoint, plan)
+        return {"share": share, "fidelity": fidelity(self.teacher, pruned, embeds=self.embeds)}
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:

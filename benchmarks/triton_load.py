@@ -27,7 +27,7 @@ from exporters.inputs import synthetic_inputs
 from exporters.machine import MachineRecord, describe_machine
 from exporters.precision import Precision
 from exporters.runners.base import Array
-from exporters.spec import ModelSpec, Shape
+from exporters.spec import Shape
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.pipeline import export
 from kprune_export.recipe import Recipe
@@ -36,6 +36,7 @@ from kprune_export.triton.config import VERSION, read_config, write_config
 from kprune_export.triton.encoders import GRAPH_FILE
 from kprune_export.triton.record import RepositoryRecord
 from kprune_export.triton.repository import RepositoryRequest, write_repository
+from kprune_export.triton.requests import input_spec
 from kprune_export.triton.server import find_server, running_server
 from pruning.calibration.examples import read_examples
 
@@ -134,15 +135,7 @@ def requests_of(record: RepositoryRecord, texts: str | None, tokens: int) -> tup
     """Return the model to ask, the output to compare, and the requests."""
     (encoder,) = record.encoders
     if texts is None:
-        spec = ModelSpec(
-            inputs=tuple(x.name for x in encoder.inputs),
-            outputs=(),
-            max_positions=encoder.max_tokens,
-            vocabulary=record.vocabulary,
-            token_types=record.token_types,
-            pad_token_id=record.pad_token_id,
-            attention_layers=0,
-        )
+        spec = input_spec(record, encoder)
         inputs: list[Inputs] = [synthetic_inputs(spec, Shape(1, tokens), seed=seed) for seed in range(REQUESTS)]
         return encoder.name, (encoder.outputs[0].name,), inputs
     if record.text is None:

@@ -259,6 +259,16 @@ def _measure_shape(
     )
 
 
+def timed_in_turn(
+    runners: tuple[Runner, Runner], spec: ModelSpec, shape: Shape, settings: TimingSettings, timer: Timer
+) -> Alternated:
+    """Time two runners in turn at a shape, on inputs that are made for it; arguments as those of `alternate`."""
+    feeds = synthetic_inputs(spec, shape)
+    for runner in runners:
+        timer.prepare(runner, feeds)
+    return alternate(runners, feeds, settings, lambda _: None, timer)
+
+
 def alternate(
     runners: tuple[Runner, Runner],
     feeds: Feeds,

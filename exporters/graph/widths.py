@@ -6,8 +6,7 @@ multiple of the heads or of the neurons, and is written anew for other numbers. 
 graph's, or repeated where more is needed: the values mean nothing then, and the times are the same.
 """
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters.errors import ExportError
-from exporters.graph.editing import add_constant
-
-Resize = Callable[[int], int]
-"""Maps a size in the first graph to that in the new one."""
+from exporters.graph.editing import add_constant, remove_unused
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class WidthTemplate:
     """
 
     def __init__(self, model: ir.Model, widths: UniformWidths, other: ir.Model, other_widths: UniformWidths) -> None:
-        self._model, self._widths = model, widths
+        self._model = model
         pairs = list(zip(model.graph, other.graph, strict=False))
         if len(list(model.graph)) != len(list(other.graph)) or any(a.op_type != b.op_type for a, b in pairs):
             raise ExportError("Graphs of other widths have other nodes.")
@@ -69,23 +65,20 @@ class WidthTemplate:
         """
         model = self._model.clone()
         nodes = list(model.graph)
-        made: dict[tuple[Any, ...], ir.Value] = {}
+        made: dict[tuple[str | None, ir.Value | None], ir.Value] = {}
         for number, index in self._constants:
             value, second = nodes[number].inputs[index], self._twin[number][index]
-            numbers = self._resized(value, second, widths)
-            key = (value.name if value else None, numbers.shape, numbers.tobytes() if numbers.size < 64 else b"")
-            if key not in made:
-                made[key] = add_constant(model.graph, f"{value.name if value else 'constant'}_cut", numbers)
-            nodes[number].replace_input_with(index, made[key])
+            name = value.name if value else None
+            if (name, second) not in made:  # one constant may stand for several that differ at other widths
+                made[name, second] = add_constant(model.graph, f"{name}_cut", self._resized(value, second, widths))
+            nodes[number].replace_input_with(index, made[name, second])
         for number, node in enumerate(nodes):
             for name, attribute in self._attributes[number].items():
                 self._resize_attribute(node, name, attribute, widths)
             for output, shape in zip(node.outputs, self._outputs[number], strict=True):
                 if output.shape is not None and shape is not None:
                     output.shape = ir.Shape(list(self._shape(output.shape, shape, widths)))
-        unused = [name for name, value in model.graph.initializers.items() if not value.uses()]
-        for name in unused:
-            model.graph.initializers.pop(name)
+        remove_unused(model)
         return model
 
     def _resized(self, value: ir.Value | None, second: ir.Value | None, widths: UniformWidths) -> Any:
@@ -129,7 +122,7 @@ class _Sizes:
         first, second = value.const_value, twin.const_value  # type: ignore[union-attr]  # both are there
         if list(first.shape) != list(second.shape):  # type: ignore[union-attr]
             return True
-        small = first.dtype.is_integer() and math.prod(first.numpy().shape) < 64  # type: ignore[union-attr]
+        small = first.dtype.is_integer() and first.size < 64  # type: ignore[union-attr]
         return small and not np.array_equal(_numbers(value), _numbers(twin))
 
     def resize(self, size: int, twin: int, widths: UniformWidths) -> int:

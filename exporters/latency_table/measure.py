@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from exporters.inputs import synthetic_inputs
-from exporters.latency import Alternated, NoiseCheck, TimingSettings, alternate, speedup_interval
+from exporters.latency import NoiseCheck, TimingSettings, speedup_interval, timed_in_turn
 from exporters.latency_table.record import CheckedWidths, CostCurve, EncoderDimensions, ShapeTable, Widths
 from exporters.runners.base import Runner
 from exporters.spec import ModelSpec, Shape
@@ -93,7 +92,7 @@ def measure_table(
             with open_at(widths) as runner:
                 found = []
                 for index, shape in enumerate(request.shapes):
-                    timed = _time(request, (runner, middle_runner), shape)
+                    timed = timed_in_turn((runner, middle_runner), request.spec, shape, TIMING, request.timer)
                     found.append(float(np.median(timed.ratios)))
                     reference_ms[index] += timed.seconds[1]
                     if list(widths) == reference:  # the same model twice
@@ -113,13 +112,6 @@ def measure_table(
         )
         for index, shape in enumerate(request.shapes)
     )
-
-
-def _time(request: TableRequest, runners: tuple[Runner, Runner], shape: Shape) -> Alternated:
-    feeds = synthetic_inputs(request.spec, shape)
-    for runner in runners:
-        request.timer.prepare(runner, feeds)
-    return alternate(runners, feeds, TIMING, lambda _: None, request.timer)
 
 
 def _random_widths(

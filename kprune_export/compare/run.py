@@ -5,7 +5,7 @@ import json
 from statistics import fmean
 
 from kprune_export.compare.figure import draw
-from kprune_export.compare.folder import ComparisonFolder, check_folder
+from kprune_export.compare.folder import PICTURE, RESULTS, TABLE, ComparisonFolder
 from kprune_export.compare.measure import prune_and_measure
 from kprune_export.compare.request import CellRequest, ComparisonRequest
 from kprune_export.compare.results import Cell, Comparison, make_row
@@ -37,7 +37,7 @@ def compare(request: ComparisonRequest, reporter: Reporter | None = None) -> Com
 
     """
     reporter = reporter or SilentReporter()
-    check_folder(request.recipe.output)
+    ComparisonFolder.check(request.recipe.output)
     jobs = {
         seed: prepare_job(request.recipe_of(seed), prunes=True, exports=False, measures=True) for seed in request.seeds
     }
@@ -64,7 +64,8 @@ def compare(request: ComparisonRequest, reporter: Reporter | None = None) -> Com
                 reporter.skipped(number, len(wanted), title)
             cells.append(found)
         comparison = _summed_up(request, jobs, cells)
-        folder.publish(comparison.model_dump_json(indent=2) + "\n", markdown(comparison), draw(comparison))
+        results = comparison.model_dump_json(indent=2) + "\n"
+        folder.publish({PICTURE: draw(comparison), TABLE: markdown(comparison), RESULTS: results})
     return comparison
 
 

@@ -22,7 +22,7 @@ from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.plan import PruningPlan
 from pruning.prune import sensitivity_of
 
-_FEEDS = 2
+TABLE_BATCHES = 2
 """How many batches of calibration texts int8 is tried on where only times count."""
 
 
@@ -54,7 +54,13 @@ class LatencyTableStage(Stage):
         else:
             shapes = [Shape.parse(x.shape) for x in target_of(job.recipe).shapes]
             table = profile_target(
-                job.source, models_of(job, _FEEDS), shapes, alignment(job), job.threads, job.machine, desk.progress
+                job.source,
+                models_of(job, TABLE_BATCHES),
+                shapes,
+                alignment(job),
+                job.threads,
+                job.machine,
+                desk.progress,
             )
         table.write(desk.folder / LATENCY_TABLE)
 

@@ -1,20 +1,14 @@
 """The folder that a sweep writes: what its trials share, a bundle for each, and the results when all are done."""
 
-import contextlib
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import ClassVar
 
 from exporters.variants import Variant
 from kprune_export.bundle.layout import LATENCY_TABLE, SENSITIVITY
-from kprune_export.bundle.workspace import check_output, folder_error, lock_folder
+from kprune_export.results_folder import ResultsFolder
 
 RECORD, TABLE, PICTURE = "sweep.json", "sweep.md", "sweep.svg"
 SHARED, TRIALS = "shared", "trials"
-WORK = ".kprune-sweep"
-"""The folder with the lock; gone once a sweep is done."""
-_ENTRIES = frozenset((RECORD, TABLE, PICTURE, SHARED, TRIALS, WORK))
 
 
 def trial_folder(output: Path, name: str) -> Path:
@@ -42,52 +36,15 @@ def sensitivity_file(output: Path) -> Path:
     return sensitivity_folder(output) / SENSITIVITY
 
 
-def check_folder(output: Path) -> None:
-    """Refuse an output folder that holds anything but a sweep, before anything is written to it.
+class SweepFolder(ResultsFolder):
+    """The locked output folder of one sweep."""
 
-    Raises:
-        OutputFolderError: it cannot be a folder, or holds something else.
-
-    """
-    check_output(output, _ENTRIES, "a sweep")
-
-
-class SweepFolder:
-    """The locked output folder of one sweep. Open it with `SweepFolder.open`."""
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-
-    @classmethod
-    @contextlib.contextmanager
-    def open(cls, output: Path) -> Iterator[Self]:
-        """Make and lock the folder; what is measured and built stays in it whatever happens.
-
-        Raises:
-            OutputFolderError: it cannot be made, holds something else, or another run is writing to it.
-
-        """
-        check_folder(output)
-        try:
-            for folder in (WORK, SHARED, TRIALS):
-                (output / folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise folder_error(output, error) from error
-        lock = lock_folder(output, output / WORK)
-        try:
-            yield cls(output)
-        finally:
-            lock.release()
+    kind: ClassVar[str] = "a sweep"
+    results: ClassVar[tuple[str, ...]] = (RECORD, TABLE, PICTURE)
+    parts: ClassVar[tuple[str, ...]] = (SHARED, TRIALS)
+    work: ClassVar[str] = ".kprune-sweep"
 
     @property
     def turns(self) -> Path:
         """Where the trials on this machine agree who may run."""
-        return self.output / WORK / "turns"
-
-    def publish(self, record: str, table: str, picture: str) -> None:
-        """Write the results, the record last, and remove what served to make them."""
-        for name, text in ((PICTURE, picture), (TABLE, table), (RECORD, record)):
-            partial = self.output / WORK / f"{name}.partial"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(self.output / name)
-        shutil.rmtree(self.output / WORK)
+        return self.output / self.work / "turns"

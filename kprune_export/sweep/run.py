@@ -12,7 +12,15 @@ from kprune_export.pipeline import Reporter, SilentReporter, measure_for_target
 from kprune_export.sharing import launched_processes
 from kprune_export.stages.target import LatencyTableStage, SensitivityStage
 from kprune_export.sweep.figure import draw
-from kprune_export.sweep.folder import SweepFolder, check_folder, sensitivity_folder, table_folder, trial_folder
+from kprune_export.sweep.folder import (
+    PICTURE,
+    RECORD,
+    TABLE,
+    SweepFolder,
+    sensitivity_folder,
+    table_folder,
+    trial_folder,
+)
 from kprune_export.sweep.launch import ShareDone, Warn
 from kprune_export.sweep.messages import Order, TrialEnd
 from kprune_export.sweep.record import SweepRecord, Trial, read_trial, with_dominated
@@ -65,7 +73,7 @@ def sweep(request: SweepRequest, trials: Trials, reporter: Reporter | None = Non
     reporter = reporter or SilentReporter()
     if launched_processes() > 1:
         raise RecipeError("A sweep starts its own processes: run it without torchrun.")
-    check_folder(request.recipe.output)
+    SweepFolder.check(request.recipe.output)
     job = _checked(request)
     variants, wanted = request.recipe.variants, request.trials()
     total = len(variants) + 2
@@ -79,7 +87,8 @@ def sweep(request: SweepRequest, trials: Trials, reporter: Reporter | None = Non
             for trial, end in zip(wanted, ends, strict=True)
         )
         record = _record(job, found)
-        folder.publish(record.model_dump_json(indent=2) + "\n", markdown(record), draw(record))
+        results = record.model_dump_json(indent=2) + "\n"
+        folder.publish({PICTURE: draw(record), TABLE: markdown(record), RECORD: results})
     return record
 
 

@@ -14,7 +14,7 @@ from kprune_export.errors import OutputFolderError, RecipeError, TargetError
 from kprune_export.job import Job, prepare_job
 from kprune_export.pipeline import Reporter
 from kprune_export.recipe import Recipe
-from kprune_export.stages.target import alignment, models_of
+from kprune_export.stages.target import TABLE_BATCHES, alignment, models_of
 from kprune_export.target.figure import draw
 from kprune_export.target.models import OnnxModels, TorchModels
 from kprune_export.target.profile import profile_target
@@ -60,7 +60,7 @@ def profile(request: ProfileRequest, reporter: Reporter) -> LatencyTable:
         raise TargetError(f"{recipe.variants[0]} cannot be timed here: torch finds no GPU.")
     job = prepare_job(recipe, prunes=False, exports=not request.in_torch, measures=False)
     check_shapes(recipe.parsed_shapes, job.source.max_positions)
-    models = _torch_models(job) if request.in_torch else models_of(job, batches=2)
+    models = _torch_models(job) if request.in_torch else models_of(job, TABLE_BATCHES)
     with reporter.stage(1, 1, "Measuring what widths cost") as progress:
         table = profile_target(
             job.source, models, recipe.parsed_shapes, alignment(job), job.threads, job.machine, progress

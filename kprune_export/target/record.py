@@ -16,6 +16,10 @@ MISS = 0.03
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def write(self, path: Path) -> None:
+        """Write the record as JSON."""
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
 
 class SensitivityRecord(_Record):
     """The sensitivity curves of a model, and what they were measured on.
@@ -34,10 +38,6 @@ class SensitivityRecord(_Record):
     texts_sha256: str
     seed: int
     curves: tuple[SensitivityCurve, ...]
-
-    def write(self, path: Path) -> None:
-        """Write the record as JSON."""
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -155,10 +155,6 @@ class TargetRecord(_Record):
     def asked_speedup(self) -> float:
         """The speedup that was asked for, or that the latency asked for comes to."""
         return 1 / self.asked_share
-
-    def write(self, path: Path) -> None:
-        """Write the record as JSON."""
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exporters.inputs import synthetic_inputs
-from exporters.latency import TimingSettings, alternate
+from exporters.latency import TimingSettings, timed_in_turn
 from exporters.latency_table.record import Widths
 from exporters.onnx_export import exported_graph
 from exporters.runners.base import Runner
 from exporters.spec import ModelSpec, Shape
-from exporters.timers import Timer
 from kprune_export.stages.export import model_spec
 from kprune_export.target.models import OnnxModels
 from kprune_export.target.record import LatencyTarget
@@ -53,8 +51,12 @@ class Rehearsals:
             return self._share(candidate)
 
     def _share(self, candidate: Runner) -> float:
-        times = relative_times(candidate, self.whole, self.target, self.spec, self.models.timer, self.timing)
-        return self.target.mean(times)
+        shares: dict[str, float] = {}
+        for x in self.target.shapes:
+            shape = Shape.parse(x.shape)
+            timed = timed_in_turn((candidate, self.whole), self.spec, shape, self.timing, self.models.timer)
+            shares[x.shape] = float(np.median(timed.ratios))
+        return self.target.mean(shares)
 
 
 @contextlib.contextmanager
@@ -73,22 +75,3 @@ def rehearsals(
     shape = dense.family.encoder_shape(dense.model.config)
     with models.open([(shape.heads, shape.neurons)] * shape.layers) as whole:
         yield Rehearsals(models, whole, target, model_spec(dense, {}), timing)
-
-
-def relative_times(
-    candidate: Runner,
-    dense: Runner,
-    target: LatencyTarget,
-    spec: ModelSpec,
-    timer: Timer,
-    timing: TimingSettings,
-) -> dict[str, float]:
-    """Return the share of the dense model's time that another takes, at each of a target's shapes."""
-    shares = {}
-    for x in target.shapes:
-        feeds = synthetic_inputs(spec, Shape.parse(x.shape))
-        for runner in (candidate, dense):
-            timer.prepare(runner, feeds)
-        timed = alternate((candidate, dense), feeds, timing, lambda _: None, timer)
-        shares[x.shape] = float(np.median(timed.ratios))
-    return shares

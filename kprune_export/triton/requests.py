@@ -115,11 +115,9 @@ class Reference:
         return ReadText(inputs, places_of(found, answered, sequence) if text.places else NOWHERE)
 
 
-def encoder_requests(
-    record: RepositoryRecord, encoder: EncoderRecord, reference: Reference, count: int, seed: int = 0
-) -> list[Request]:
-    """Make requests with token ids, of mixed batches and lengths, and what the reference gives for them."""
-    spec = ModelSpec(
+def input_spec(record: RepositoryRecord, encoder: EncoderRecord) -> ModelSpec:
+    """Return what an encoder of a repository may be sent."""
+    return ModelSpec(
         inputs=tuple(x.name for x in encoder.inputs),
         outputs=(),
         max_positions=encoder.max_tokens,
@@ -128,6 +126,13 @@ def encoder_requests(
         pad_token_id=record.pad_token_id,
         attention_layers=0,
     )
+
+
+def encoder_requests(
+    record: RepositoryRecord, encoder: EncoderRecord, reference: Reference, count: int, seed: int = 0
+) -> list[Request]:
+    """Make requests with token ids, of mixed batches and lengths, and what the reference gives for them."""
+    spec = input_spec(record, encoder)
     chance = random.Random(seed)  # noqa: S311 - a sample, not a secret
     shapes = [
         Shape(

@@ -1,5 +1,6 @@
 """A bundle of a tiny classifier, built once."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,3 +44,19 @@ def own_thread_pools() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("exporters.runners.onnxruntime_runner.share_thread_pool", lambda _: None)
         yield
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", mount], capture_output=True, text=True, check=False
+    )
+    if made.returncode != 0:
+        pytest.skip(f"needs the right to mount a small file system: {made.stderr.strip()}")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "--lazy", mount], check=True)

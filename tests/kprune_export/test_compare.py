@@ -323,6 +323,19 @@ def test_a_folder_with_something_else_is_left_alone(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize("place", [".kprune-compare", "cells", "cells/kprune-0.50-0.json"])
+def test_a_link_to_elsewhere_is_not_followed(
+    cli: Cli, classifier: Path, labelled: Path, tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "out" / place
+    link.parent.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    link.symlink_to(tmp_path / "elsewhere")
+    assert cli("compare", classifier, "-o", tmp_path / "out", "--calibration", labelled, *QUICK) == 2
+    assert f"{place} is a symbolic link, through which nothing is written" in capsys.readouterr().err
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     with (
         ComparisonFolder.open(tmp_path / "out"),

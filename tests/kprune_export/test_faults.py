@@ -58,30 +58,14 @@ def files_of(bundle: Path) -> dict[str, bytes]:
     return {path.relative_to(bundle).as_posix(): path.read_bytes() for path in paths}
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MiB."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", mount], capture_output=True, text=True, check=False
-    )
-    if made.returncode != 0:
-        pytest.skip(f"needs the right to mount a small file system: {made.stderr.strip()}")
-    try:
-        yield mount
-    finally:
-        subprocess.run(["umount", "--lazy", mount], check=True)
-
-
 def test_a_disk_that_fills_at_any_stage(
-    disk: Path, built: Outcome, classifier: Path, texts_file: Path, make_recipe: MakeRecipe
+    small_disk: Path, built: Outcome, classifier: Path, texts_file: Path, make_recipe: MakeRecipe
 ) -> None:
     """One run after another: each finishes the stage that failed before, and finds the disk full in the next one."""
-    bundle = Path(shutil.copytree(built.output, disk / "bundle"))
+    bundle = Path(shutil.copytree(built.output, small_disk / "bundle"))
     before = files_of(bundle)
     recipe = make_recipe(classifier, bundle, texts_file, seed=5)
-    filler = disk / "filler"
+    filler = small_disk / "filler"
 
     def fill() -> None:
         with filler.open("wb", buffering=0) as file:
@@ -112,17 +96,17 @@ def test_a_disk_that_fills_at_any_stage(
 
 
 def test_an_output_that_cannot_be_written(
-    disk: Path, built: Outcome, classifier: Path, texts_file: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+    small_disk: Path, built: Outcome, classifier: Path, texts_file: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = Path(shutil.copytree(built.output, disk / "bundle"))
+    bundle = Path(shutil.copytree(built.output, small_disk / "bundle"))
     before = files_of(bundle)
-    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     texts = ("--calibration", texts_file, "--samples", 150, "--threads", 2)
-    for output in (bundle, disk / "new"):
+    for output in (bundle, small_disk / "new"):
         assert cli("prune", classifier, "-o", output, *texts) == 2
         err = capsys.readouterr().err
         assert err == f"Error: The output folder {output} cannot be made: Read-only file system.\n"
-    assert cli("triton", bundle, "--backend", "python", "-o", disk / "models") == 2
+    assert cli("triton", bundle, "--backend", "python", "-o", small_disk / "models") == 2
     assert "Read-only file system" in capsys.readouterr().err
     assert cli("verify", bundle) == 0
     assert files_of(bundle) == before

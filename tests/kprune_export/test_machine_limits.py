@@ -7,7 +7,6 @@ import sys
 import sysconfig
 import tomllib
 import venv
-from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -120,22 +119,6 @@ def test_opening_an_embedder_names_the_extra_that_it_needs(bare: Path, embedder:
         "ImportError: load_sentence_transformer needs sentence-transformers 6 or later (No module"
     )
     assert message.endswith('pip install "kprune-export[sentence]".')
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mount], capture_output=True, text=True, check=False
-    )
-    if made.returncode != 0:
-        pytest.skip(f"needs the right to mount a small file system: {made.stderr.strip()}")
-    try:
-        yield mount
-    finally:
-        subprocess.run(["umount", "--lazy", mount], check=True)
 
 
 @pytest.mark.parametrize("free_kib", [20, 80, 160, 250])

@@ -1,6 +1,6 @@
 """The default method: measure every sublayer's sensitivity, allocate, then eliminate and tune upward."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -69,8 +69,7 @@ class KPrune(PruningMethod):
         metrics = _metrics(run, work)
         if given is None:
             measured = sensitivity_curves(run.adapter, run.batches, metrics, run.placement, run.journal, work.done)
-            curves = [interpolate_curve(curve.widths, curve.losses) for curve in measured]
-            widths = allocate([WidthChoices.of_units(*x) for x in zip(curves, run.costs, strict=True)], budget)
+            widths = widths_under(measured, run.costs, budget)
         else:
             widths = [width for layer in given for width in layer]
 
@@ -93,6 +92,19 @@ def measure_sensitivity(run: PruningRun) -> list[SensitivityCurve]:
     work = Work(max(1, len(run.batches) * _measuring_passes(run, curves=True)), run.progress)
     metrics = _metrics(run, work)
     return sensitivity_curves(run.adapter, run.batches, metrics, run.placement, run.journal, work.done)
+
+
+def widths_under(curves: Sequence[SensitivityCurve], unit_costs: Sequence[int], budget: int) -> list[int]:
+    """Return the widths that lose least of those whose units cost at most a budget, sublayer by sublayer.
+
+    Args:
+        curves: what each sublayer's widths lose.
+        unit_costs: what one unit of each costs.
+        budget: what all units together may cost.
+
+    """
+    losses = (interpolate_curve(curve.widths, curve.losses) for curve in curves)
+    return allocate([WidthChoices.of_units(*pair) for pair in zip(losses, unit_costs, strict=True)], budget)
 
 
 def _measuring_passes(run: PruningRun, *, curves: bool) -> int:

@@ -15,7 +15,7 @@ from pruning.errors import BudgetError, CalibrationError, CheckpointError, Metho
 from pruning.methods import METHODS, method_for
 from pruning.methods.base import PruningRun
 from pruning.methods.journal import Journal
-from pruning.methods.kprune.allocation import WidthChoices, allocate, interpolate_curve
+from pruning.methods.kprune.method import widths_under
 from pruning.methods.least_squares import NormalEquations
 from pruning.plan import PruningPlan
 
@@ -79,11 +79,9 @@ def test_sensitivity_is_what_pruning_measures_and_changes_nothing(
     assert same(dict(checkpoint.model.state_dict()), dict(untouched.model.state_dict()))
     assert [(curve.widths[0], curve.widths[-1]) for curve in curves] == [(4, 0), (48, 0)] * 2
     assert all(abs(curve.losses[0]) < 1e-4 < curve.losses[-1] for curve in curves)
-    allocated = allocate(
-        [
-            WidthChoices.of_units(interpolate_curve(curve.widths, curve.losses), cost)
-            for curve, cost in zip(curves, PruningRun(checkpoint.open(), (), settings).costs, strict=True)
-        ],
+    allocated = widths_under(
+        curves,
+        PruningRun(checkpoint.open(), (), settings).costs,
         METHODS["kprune"].budget(checkpoint.open().shape, PruningSettings(flops_reduction=0.5, sequence_length=16)),
     )
     plan, _ = prune(classifier, texts, 0.5)
