@@ -9,6 +9,7 @@ from pruning.calibration.batches import Batch
 from pruning.calibration.examples import Example, examples_sha256
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.errors import CalibrationError, CheckpointError
+from pruning.memory import keep_large_blocks_apart
 from pruning.methods import method_for
 from pruning.methods.base import Progress, PruningRun
 from pruning.methods.journal import Journal, fingerprint
@@ -17,6 +18,7 @@ from pruning.methods.kprune.sensitivity import SensitivityCurve
 from pruning.methods.placement import CPU, Placement
 from pruning.methods.settings import PruningSettings
 from pruning.methods.shards import shard
+from pruning.methods.spill import Spill
 from pruning.plan import CalibrationRecord, EncoderShape, MethodRecord, PruningPlan
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,8 @@ def prune_checkpoint(
     method = method_for(settings)
     prepared = _prepare(checkpoint, examples, settings, seed, placement, journal_folder, progress)
     checkpoint.model.to(placement.storage)
-    layers = method.prune(prepared.run)
+    with prepared.run.spill:
+        layers = method.prune(prepared.run)
     checkpoint.model.to("cpu")
     chosen = {name: value for name, value in method.defaults.items() if value is not None}
     return PruningPlan(
@@ -84,7 +87,8 @@ def sensitivity_of(
     """
     prepared = _prepare(checkpoint, examples, settings, seed, placement, journal_folder, progress)
     checkpoint.model.to(placement.storage)
-    curves = measure_sensitivity(prepared.run)
+    with prepared.run.spill:
+        curves = measure_sensitivity(prepared.run)
     checkpoint.model.to("cpu")
     return tuple(curves)
 
@@ -112,6 +116,7 @@ def _prepare(
             f"{checkpoint.folder.path} is pruned already, by {checkpoint.plan.flops_reduction:.1%}: "
             "prune the dense checkpoint that it came from."
         )
+    keep_large_blocks_apart()
     examples = checkpoint.task.texts(examples)
     adapter = checkpoint.open()
     batches = checkpoint.batches(examples, seed)
@@ -129,7 +134,7 @@ def _prepare(
             placement=repr(placement),
         )
         journal = Journal(journal_folder, decided_by)
-    run = PruningRun(adapter, shard(batches), settings, placement, journal, progress)
+    run = PruningRun(adapter, shard(batches), settings, placement, journal, Spill(journal_folder), progress)
     calibration = CalibrationRecord(texts=len(examples), tokens=tokens, sha256=texts_sha256, seed=seed)
     return _Prepared(run, source_sha256, calibration)
 

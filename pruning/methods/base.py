@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
@@ -17,6 +17,7 @@ from pruning.methods.journal import Journal, TunedSublayer
 from pruning.methods.placement import CPU, Placement
 from pruning.methods.settings import PruningSettings
 from pruning.methods.shards import is_first_process
+from pruning.methods.spill import Spill
 from pruning.plan import EncoderShape, LayerPlan
 
 Progress = Callable[[float], None]
@@ -51,6 +52,7 @@ class PruningRun:
         settings: the budget and the hyperparameters.
         placement: where and in what precision the network runs.
         journal: where finished steps are recorded and taken from; None to keep no record.
+        spill: where this process's tensors rest that are needed again later.
         progress: told how far the run is.
 
     """
@@ -60,6 +62,7 @@ class PruningRun:
     settings: PruningSettings
     placement: Placement = CPU
     journal: Journal | None = None
+    spill: Spill = field(default_factory=Spill)
     progress: Progress = lambda _: None
 
     @property

@@ -1,6 +1,7 @@
 """Weight tuning: an output projection, solved again by least squares (K-prune, section 3.4)."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -51,15 +52,25 @@ class NormalEquations:
             sum_over_processes(part)
         self.tokens = int(tokens)
 
-    def __add__(self, other: "NormalEquations") -> "NormalEquations":
-        """Return the problem of both sets of tokens."""
-        return self._with(self.columns, self.gram + other.gram, self.cross + other.cross, self.tokens + other.tokens)
+    def __iadd__(self, other: "NormalEquations") -> Self:
+        """Add another problem's tokens."""
+        self.gram += other.gram
+        self.cross += other.cross
+        self.tokens += other.tokens
+        return self
+
+    def __isub__(self, other: "NormalEquations") -> Self:
+        """Leave out tokens that were added as another problem's."""
+        self.gram -= other.gram
+        self.cross -= other.cross
+        self.tokens -= other.tokens
+        return self
 
     def of_columns(self, columns: Tensor) -> "NormalEquations":
         """Return the problem of some of the feature columns, (n,), and the bias."""
         bias = torch.arange(self.columns, len(self.gram), device=columns.device)
         index = torch.cat((columns, bias))
-        return self._with(len(columns), self.gram[index][:, index], self.cross[index], self.tokens)
+        return self._with(len(columns), self.gram[index[:, None], index], self.cross[index], self.tokens)
 
     def drawn(self, weight: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         """Return both sides of the equations with the solution drawn toward an old weight.

@@ -1,20 +1,22 @@
 """Gradients of the log-likelihood of outputs that are drawn from the dense model's own prediction.
 
-Their second moments are Fisher information (Martens, JMLR 2020, section 5). The backward pass runs one
-sublayer at a time from the hidden states in front of each, so it holds the activations of a single
-sublayer, whatever the depth.
+Their second moments are Fisher information (Martens, JMLR 2020, section 5). Forward and backward, all
+batches pass one sublayer before the next: the hidden states in front of each wait on disk for the backward
+pass, so memory holds the activations of one sublayer for one batch, and one gradient for each batch,
+whatever the depth. A layer that does not rest on the device is moved there once for each pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pruning.calibration.batches import Batch
-from pruning.families.base import EncoderAdapter
+from pruning.families.base import EncoderAdapter, Sublayer
 from pruning.methods.boundary import HiddenStates
 from pruning.methods.placement import Placement
+from pruning.methods.spill import Spill
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,6 @@ class SublayerGradient:
     """What one batch's likelihood says of one sublayer, on the device.
 
     Attributes:
-        number: the sublayer's.
         features: its features, (texts, tokens, columns).
         at_features: the gradient with respect to them, of the same shape; zero in padding.
         at_total: the gradient with respect to the sublayer's output before the norm, (tokens, d), padding
@@ -30,36 +31,58 @@ class SublayerGradient:
 
     """
 
-    number: int
     features: Tensor
     at_features: Tensor
     at_total: Tensor
 
 
-def likelihood_gradients(adapter: EncoderAdapter, batch: Batch, placement: Placement) -> Iterator[SublayerGradient]:
-    """Draw one output for each text of a batch, and yield its gradients from the top sublayer to the bottom.
+def likelihood_gradients(
+    adapter: EncoderAdapter, batches: Sequence[Batch], placement: Placement, spill: Spill
+) -> Iterator[tuple[int, Iterator[SublayerGradient]]]:
+    """Draw one output for each text, and yield the gradients of every batch, from the top sublayer to the bottom.
 
-    The draw depends on the batch's texts' numbers only.
+    Args:
+        adapter: the dense model.
+        batches: the calibration set; a batch's draw depends on its own texts' numbers only.
+        placement: where the network runs.
+        spill: where hidden states wait.
+
+    Yields:
+        A sublayer's number and its gradients, batch by batch, which are to be read to their end before the next.
+
     """
-    states = HiddenStates.at_embeddings(adapter, [batch], placement)
-    bottoms = []
-    for sublayer in adapter.sublayers:
-        bottoms.append(states.hidden[0])
+    states = HiddenStates.at_embeddings(adapter, batches, placement)
+    for number, sublayer in enumerate(adapter.sublayers):
         with placement.layer(sublayer):
-            states.advance(0, sublayer)
-    context = states.contexts[0]
-    top = states.hidden[0].requires_grad_()
-    generator = torch.Generator().manual_seed(batch.rows[0])
-    likelihood = adapter.sampled_likelihood(adapter.output(top, context), context, generator)
-    gradient = placement.to_device(torch.autograd.grad(likelihood, top)[0])
-    on_device = placement.context_on_device(context)
+            for batch in states.batches:
+                spill.put((number, batch), states.hidden[batch])
+                states.advance(batch, sublayer)
+    for batch in states.batches:
+        states.hidden[batch] = _gradient_at_top(adapter, states, batch, batches[batch].rows[0])
     for number, sublayer in reversed(list(enumerate(adapter.sublayers))):
-        bottom = placement.to_device(bottoms.pop()).requires_grad_()
-        with placement.layer(sublayer), placement.network(), torch.enable_grad():
-            features = sublayer.features(bottom, on_device)
+        with placement.layer(sublayer):
+            yield number, _through(number, sublayer, states, spill)
+
+
+def _gradient_at_top(adapter: EncoderAdapter, states: HiddenStates, batch: int, seed: int) -> Tensor:
+    """Return the gradient with respect to a batch's topmost hidden states, (texts, tokens, d), in storage."""
+    context, top = states.contexts[batch], states.hidden[batch].requires_grad_()
+    likelihood = adapter.sampled_likelihood(adapter.output(top, context), context, torch.Generator().manual_seed(seed))
+    return torch.autograd.grad(likelihood, top)[0]
+
+
+def _through(number: int, sublayer: Sublayer, gradients: HiddenStates, spill: Spill) -> Iterator[SublayerGradient]:
+    """Take every batch's gradient through a sublayer, from its output to its input."""
+    placement = gradients.placement
+    for batch in gradients.batches:
+        gradient, context = gradients.on_device(batch)
+        bottom = placement.to_device(spill.get((number, batch))).requires_grad_()
+        with placement.network(), torch.enable_grad():
+            features = sublayer.features(bottom, context)
             total = bottom + sublayer.projection(features)
             above = sublayer.finish(total)
-            at_features, at_total, gradient = torch.autograd.grad(
+            at_features, at_total, below = torch.autograd.grad(
                 above, (features, total, bottom), gradient.to(above.dtype)
             )
-        yield SublayerGradient(number, features.detach(), at_features, states.tokens(0, at_total))
+        gradients.hidden[batch] = placement.to_storage(below)
+        yield SublayerGradient(features.detach(), at_features, gradients.tokens(batch, at_total))

@@ -108,9 +108,9 @@ def eliminate(
 
 def _without(inverse: Tensor, weight: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
     """Return inverse and solution of the problem without some columns (block elimination)."""
-    left = ~lost
-    rows = inverse[left]
-    across = rows[:, lost]
-    factor = torch.linalg.cholesky(inverse[lost][:, lost])
+    left, lost = torch.nonzero(~lost)[:, 0], torch.nonzero(lost)[:, 0]
+    across = inverse[left[:, None], lost]
+    factor = torch.linalg.cholesky(inverse[lost[:, None], lost])
     weight = weight[left] - across @ torch.cholesky_solve(weight[lost], factor)
-    return rows[:, left].addmm_(across, torch.cholesky_solve(across.T, factor), alpha=-1), weight
+    # gathered at once: one more matrix beside the inverse, not two
+    return inverse[left[:, None], left].addmm_(across, torch.cholesky_solve(across.T, factor), alpha=-1), weight

@@ -6,7 +6,7 @@ the model's own prediction (Martens, JMLR 2020, section 5). One draw and one bac
 unbiased estimate for all sublayers at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,36 +16,41 @@ from pruning.families.base import EncoderAdapter
 from pruning.methods.likelihood import likelihood_gradients
 from pruning.methods.placement import Placement
 from pruning.methods.shards import sum_over_processes
+from pruning.methods.spill import Spill
 
 DAMPING = 0.1
 """How much of the identity is mixed into the metric, relative to its mean diagonal."""
 
 
 def fisher_information(
-    adapter: EncoderAdapter, batches: Sequence[Batch], placement: Placement, done: Callable[[int], None]
-) -> list[Tensor]:
-    """Estimate ``Σ_tokens g·gᵀ`` at every sublayer's output before the norm.
+    adapter: EncoderAdapter,
+    batches: Sequence[Batch],
+    placement: Placement,
+    spill: Spill,
+    done: Callable[[int], None],
+) -> Iterator[tuple[int, Tensor]]:
+    """Estimate ``Σ_tokens g·gᵀ`` at every sublayer's output before the norm, from the top to the bottom.
 
     Args:
         adapter: the dense model.
         batches: the calibration set; each batch's draw depends on its own texts' numbers only.
         placement: where the network runs.
+        spill: where hidden states wait.
         done: told how many sublayers a batch has passed.
 
-    Returns:
-        For each sublayer a float64 tensor, (d, d), on the device.
+    Yields:
+        A sublayer's number and a float64 tensor, (d, d), on the device.
 
     """
     size = adapter.shape.hidden_size
-    sums = [torch.zeros(size, size, dtype=torch.float64, device=placement.device) for _ in adapter.sublayers]
-    for batch in batches:
-        for gradient in likelihood_gradients(adapter, batch, placement):
+    for number, gradients in likelihood_gradients(adapter, batches, placement, spill):
+        information = torch.zeros(size, size, dtype=torch.float64, device=placement.device)
+        for gradient in gradients:
             rows = gradient.at_total.float()
-            sums[gradient.number] += rows.T @ rows
-        done(len(adapter.sublayers))
-    for information in sums:
+            information += rows.T @ rows
+            done(1)
         sum_over_processes(information)
-    return sums
+        yield number, information
 
 
 def metric_root(information: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """The default method: measure every sublayer's sensitivity, allocate, then eliminate and tune upward."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from pruning.errors import BudgetError
 from pruning.families.base import Sublayer
@@ -66,9 +67,9 @@ class KPrune(PruningMethod):
         given = run.settings.widths
         work = Work(max(1, batches * (tuning + _measuring_passes(run, curves=given is None))), run.progress)
 
-        metrics = _metrics(run, work)
+        metric = _metrics(run, work)
         if given is None:
-            measured = sensitivity_curves(run.adapter, run.batches, metrics, run.placement, run.journal, work.done)
+            measured = sensitivity_curves(run.adapter, run.batches, metric, run.placement, run.journal, work.done)
             widths = widths_under(measured, run.costs, budget)
         else:
             widths = [width for layer in given for width in layer]
@@ -76,8 +77,8 @@ class KPrune(PruningMethod):
         boundary = Boundary.at_embeddings(run.adapter, run.batches, run.placement)
 
         def tune(number: int, sublayer: Sublayer) -> TunedSublayer:
-            folds = _problems(sublayer, boundary, work)
-            return tuned_to_width(folds, sublayer, widths[number], metrics[number], run.settings.ridge)
+            problems = _problems(sublayer, boundary, work)
+            return tuned_to_width(problems, sublayer, widths[number], metric(number), run.settings.ridge)
 
         return prune_upward(run, boundary, tune, skip=lambda _: work.done(4 * batches))
 
@@ -90,8 +91,8 @@ def measure_sensitivity(run: PruningRun) -> list[SensitivityCurve]:
 
     """
     work = Work(max(1, len(run.batches) * _measuring_passes(run, curves=True)), run.progress)
-    metrics = _metrics(run, work)
-    return sensitivity_curves(run.adapter, run.batches, metrics, run.placement, run.journal, work.done)
+    metric = _metrics(run, work)
+    return sensitivity_curves(run.adapter, run.batches, metric, run.placement, run.journal, work.done)
 
 
 def widths_under(curves: Sequence[SensitivityCurve], unit_costs: Sequence[int], budget: int) -> list[int]:
@@ -113,43 +114,51 @@ def _measuring_passes(run: PruningRun, *, curves: bool) -> int:
     return 3 * sublayers + (sum(2 + above for above in range(sublayers)) if curves else 0)
 
 
-def _metrics(run: PruningRun, work: Work) -> list[torch.Tensor]:
-    """Return a square root of every sublayer's output error's metric, each (d, d)."""
-    information = fisher_information(run.adapter, run.batches, run.placement, lambda passes: work.done(3 * passes))
-    return [metric_root(x) for x in information]
+def _metrics(run: PruningRun, work: Work) -> Callable[[int], Tensor]:
+    """Find a square root of every sublayer's output error's metric, (d, d), and return what reads it from disk."""
+
+    def done(passes: int) -> None:
+        work.done(3 * passes)
+
+    for number, information in fisher_information(run.adapter, run.batches, run.placement, run.spill, done):
+        run.spill.put(("metric", number), metric_root(information))
+    return lambda number: run.placement.to_device(run.spill.get(("metric", number)))
 
 
 def tuned_to_width(
-    folds: list[NormalEquations], sublayer: Sublayer, width: int, metric: torch.Tensor, ridge: float | None
+    problems: list[NormalEquations], sublayer: Sublayer, width: int, metric: Tensor, ridge: float | None
 ) -> TunedSublayer:
     """Eliminate a sublayer's units down to a width and solve for the weights of those that stay.
 
     Args:
-        folds: the sublayer's least-squares problem with all its units, the texts in parts.
+        problems: the sublayer's least-squares problem with all its units, and that of half of the texts; used up.
         sublayer: the sublayer, dense.
         width: how many units to keep.
         metric: a square root of its output error's metric, (d, d).
-        ridge: the ridge of the final solution; None to choose it between the folds.
+        ridge: the ridge of the final solution; None to choose it between that half and the other.
 
     Raises:
         SolveError: a problem has no finite solution.
 
     """
     projection = sublayer.projection
-    whole = sum(folds[1:], start=folds[0])
-    cut = eliminate(whole, projection.weight, RIDGE, sublayer.unit_size, [width], metric)[0]
+    cut = eliminate(problems[0], projection.weight, RIDGE, sublayer.unit_size, [width], metric)[0]
     columns = sublayer.columns(cut.kept)
     weight, bias = projection.weight[:, columns], sublayer.bias
+    half = problems.pop().of_columns(columns)
+    problem = problems.pop().of_columns(columns)
     if ridge is None:
-        ridge = chosen_ridge([fold.of_columns(columns) for fold in folds], weight, bias)
-    solved, shifted = whole.of_columns(columns).solve(weight, bias, ridge)
+        problem -= half
+        ridge = chosen_ridge((half, problem), weight, bias)
+        problem += half
+    solved, shifted = problem.solve(weight, bias, ridge)
     dtype = projection.weight.dtype
     return TunedSublayer(cut.kept, solved.to(dtype), None if shifted is None else shifted.to(dtype))
 
 
 @torch.no_grad()
 def _problems(sublayer: Sublayer, boundary: Boundary, work: Work) -> list[NormalEquations]:
-    """Accumulate a sublayer's least-squares problem for each fold; the teacher moves above it meanwhile."""
+    """Accumulate a sublayer's least-squares problem, and that of half of the texts; the teacher moves above it."""
     projection = sublayer.projection
     folds = [
         NormalEquations(
@@ -165,4 +174,6 @@ def _problems(sublayer: Sublayer, boundary: Boundary, work: Work) -> list[Normal
         work.done(4)
     for fold in folds:
         fold.reduce()
-    return folds
+    half, whole = folds  # a problem is as large as the widest layer squared: two are held, not three
+    whole += half
+    return [whole, half]

@@ -54,7 +54,7 @@ def measured_widths(units: int) -> list[int]:
 def sensitivity_curves(
     adapter: EncoderAdapter,
     batches: Sequence[Batch],
-    metrics: Sequence[Tensor],
+    metric: Callable[[int], Tensor],
     placement: Placement,
     journal: Journal | None,
     done: Callable[[int], None],
@@ -64,7 +64,7 @@ def sensitivity_curves(
     Args:
         adapter: the dense model, which stays as it is.
         batches: the calibration set.
-        metrics: for each sublayer, the square root of its output error's metric, (d, d).
+        metric: given a sublayer's number, returns the square root of its output error's metric, (d, d).
         placement: where the network runs.
         journal: where finished curves are recorded and taken from.
         done: told how many sublayers a batch has passed.
@@ -81,7 +81,7 @@ def sensitivity_curves(
         found = journal.load(step) if journal else None
         if found is None:
             with placement.layer(sublayer):
-                eliminations = _eliminations(sublayer, fitted, metrics[number])
+                eliminations = _eliminations(sublayer, fitted, metric(number))
             losses = torch.zeros(len(eliminations), dtype=torch.float64)
             texts = torch.zeros(1, dtype=torch.float64)
             for batch in measured.batches:

@@ -16,6 +16,7 @@ from pruning.families.base import EncoderAdapter
 from pruning.methods.likelihood import likelihood_gradients
 from pruning.methods.placement import Placement
 from pruning.methods.shards import sum_over_processes
+from pruning.methods.spill import Spill
 
 
 def mask_gradients(features: Tensor, gradient: Tensor, unit_size: int) -> Tensor:
@@ -36,7 +37,11 @@ def mask_gradients(features: Tensor, gradient: Tensor, unit_size: int) -> Tensor
 
 
 def text_gradients(
-    adapter: EncoderAdapter, batches: Sequence[Batch], placement: Placement, done: Callable[[int], None]
+    adapter: EncoderAdapter,
+    batches: Sequence[Batch],
+    placement: Placement,
+    spill: Spill,
+    done: Callable[[int], None],
 ) -> list[Tensor]:
     """Return the masks' gradients for every text of this process and every sublayer of a dense model.
 
@@ -44,6 +49,7 @@ def text_gradients(
         adapter: the dense model.
         batches: this process's share of the calibration set; a batch's draw depends on its own texts only.
         placement: where the network runs.
+        spill: where hidden states wait.
         done: told the sublayers that a batch has passed.
 
     Returns:
@@ -51,11 +57,11 @@ def text_gradients(
 
     """
     found: list[list[Tensor]] = [[torch.empty(0, x.units, device=placement.device)] for x in adapter.sublayers]
-    for batch in batches:
-        for gradient in likelihood_gradients(adapter, batch, placement):
-            size = adapter.sublayers[gradient.number].unit_size
-            found[gradient.number].append(mask_gradients(gradient.features, gradient.at_features, size).float())
-        done(len(adapter.sublayers))
+    for number, gradients in likelihood_gradients(adapter, batches, placement, spill):
+        size = adapter.sublayers[number].unit_size
+        for gradient in gradients:
+            found[number].append(mask_gradients(gradient.features, gradient.at_features, size).float())
+            done(1)
     return [torch.cat(parts) for parts in found]
 
 

@@ -35,7 +35,9 @@ class FisherMasks(PruningMethod):
         budget = check_budget(run.adapter.shape, run.settings)
         sublayers, batches = run.adapter.sublayers, len(run.batches)
         work = Work(max(1, (3 + PASSES) * batches * len(sublayers)), run.progress)
-        gradients = text_gradients(run.adapter, run.batches, run.placement, lambda passes: work.done(3 * passes))
+        gradients = text_gradients(
+            run.adapter, run.batches, run.placement, run.spill, lambda passes: work.done(3 * passes)
+        )
 
         importance = [fisher_diagonal(x) for x in gradients]
         by_kind = {kind: [i for i, x in enumerate(sublayers) if x.kind is kind] for kind in SublayerKind}

@@ -14,15 +14,15 @@ from kprune_export.sweep.record import SweepRecord
 
 Cli = Callable[..., int]
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install -c constraints.txt '.[ray]'")
-QUICK = ["--samples", 60, "--held-out", 20, "--threads", 1, "--shapes", "2x16", "--timing-seconds", 0.05]
+QUICK = ["--samples", 60, "--held-out", 20, "--threads", 1, "--shapes", "4x32", "--timing-seconds", 0.05]
 
 
 @needs_ray
 def test_trials_are_made_on_the_cluster_and_their_bundles_come_back(
-    cli: Cli, classifier: Path, texts_file: Path, tmp_path: Path
+    cli: Cli, wide: Path, texts_file: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "family"
-    arguments = ["sweep", classifier, "-o", output, "--calibration", texts_file, "--speedups", "1.1,40", *QUICK]
+    arguments = ["sweep", wide, "-o", output, "--calibration", texts_file, "--speedups", "1.1,40", *QUICK]
     assert cli(*arguments, "--ray", "local") == 0
     dense, pruned, failed = SweepRecord.read(output).trials
     assert failed.error is not None
@@ -44,9 +44,9 @@ def test_trials_are_made_on_the_cluster_and_their_bundles_come_back(
 
 @needs_ray
 def test_clusters_that_cannot_be_used(
-    cli: Cli, classifier: Path, texts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cli: Cli, wide: Path, texts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["sweep", classifier, "-o", tmp_path / "family", "--calibration", texts_file, *QUICK]
+    arguments = ["sweep", wide, "-o", tmp_path / "family", "--calibration", texts_file, *QUICK]
     assert cli(*arguments, "--ray", "127.0.0.1:1") == 2
     assert "No Ray cluster can be used at 127.0.0.1:1" in capsys.readouterr().err
     assert cli(*arguments, "--ray", "local", "--threads", 4096) == 2

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from exporters.latency import TimingSettings
 from exporters.latency_table.record import LatencyTable
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
@@ -26,21 +25,6 @@ from kprune_export.sweep.turns import Turns
 Cli = Callable[..., int]
 DENSE, PRUNED = "onnxruntime-fp32-dense", "onnxruntime-fp32-1.1x"
 QUICK = ["--samples", 60, "--held-out", 20, "--threads", 2, "--shapes", "4x32", "--timing-seconds", 0.05]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_tables() -> Iterator[None]:
-    """Time each model of a latency table for a shorter time than a real one: only widths depend on it here."""
-    with pytest.MonkeyPatch.context() as patch:
-        short = TimingSettings(warmup_s=0.01, seconds=0.02, min_blocks=3, block_s=0.005)
-        patch.setattr("exporters.latency_table.measure.TIMING", short)
-        yield
-
-
-@pytest.fixture(scope="module")
-def wide(make_checkpoint: Callable[..., Path]) -> Path:
-    """A classifier that spends most of its time in its FFNs, so that a speedup of 1.1 is to be had."""
-    return make_checkpoint(hidden_size=64, intermediate_size=768, num_hidden_layers=2)
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ from pruning.calibration.batches import Batch
 from pruning.methods.kprune.fisher import DAMPING, fisher_information, metric_root
 from pruning.methods.kprune.sensitivity import measured_widths, sensitivity_curves
 from pruning.methods.placement import CPU
+from pruning.methods.spill import Spill
 
 
 def test_information_is_what_autograd_finds_over_the_whole_model(classifier: Path, batches: tuple[Batch, ...]) -> None:
     adapter = load_checkpoint(classifier).open()
-    found = fisher_information(adapter, batches[:2], CPU, lambda _: None)
+    found = dict(fisher_information(adapter, batches[:2], CPU, Spill(), lambda _: None))
     expected = [torch.zeros(32, 32, dtype=torch.float64) for _ in adapter.sublayers]
     for batch in batches[:2]:
         context = adapter.context(batch.attention_mask, batch.counted)
@@ -24,7 +25,7 @@ def test_information_is_what_autograd_finds_over_the_whole_model(classifier: Pat
         for total, gradient in zip(expected, torch.autograd.grad(likelihood, totals), strict=True):
             rows = gradient[batch.attention_mask.bool()].double()
             total += rows.T @ rows
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in ((found[number], x) for number, x in enumerate(expected)):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-6 * float(theirs.abs().max()))
         assert float(ours.diagonal().min()) >= 0
         assert float(ours.abs().max()) > 0  # not zero anywhere, though student and teacher agree
@@ -44,9 +45,10 @@ def test_curves_start_at_nothing_lost_and_end_with_the_sublayer_gone(
     classifier: Path, batches: tuple[Batch, ...]
 ) -> None:
     adapter = load_checkpoint(classifier).open()
-    metrics = [torch.eye(32, dtype=torch.float64) for _ in adapter.sublayers]
     before = {name: value.clone() for name, value in adapter.model.state_dict().items()}
-    curves = sensitivity_curves(adapter, batches, metrics, CPU, None, lambda _: None)
+    curves = sensitivity_curves(
+        adapter, batches, lambda _: torch.eye(32, dtype=torch.float64), CPU, None, lambda _: None
+    )
     assert all(torch.equal(value, before[name]) for name, value in adapter.model.state_dict().items())
     for curve, sublayer in zip(curves, adapter.sublayers, strict=True):
         assert list(curve.widths) == measured_widths(sublayer.units)

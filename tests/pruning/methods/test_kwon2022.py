@@ -14,6 +14,7 @@ from pruning.methods.kwon2022.method import FisherMasks
 from pruning.methods.kwon2022.search import rearrange, search_masks
 from pruning.methods.placement import CPU
 from pruning.methods.settings import PruningSettings
+from pruning.methods.spill import Spill
 
 
 def test_mask_gradients_by_hand() -> None:
@@ -31,7 +32,7 @@ def test_fisher_by_hand() -> None:
 
 def test_gradients_are_those_of_explicit_masks(classifier: Path, batches: tuple[Batch, ...]) -> None:
     adapter = load_checkpoint(classifier).open()
-    found = text_gradients(adapter, batches[:2], CPU, lambda _: None)
+    found = text_gradients(adapter, batches[:2], CPU, Spill(), lambda _: None)
     expected: list[list[torch.Tensor]] = [[] for _ in adapter.sublayers]
     for batch in batches[:2]:
         context = adapter.context(batch.attention_mask, batch.counted)
@@ -137,7 +138,7 @@ def test_it_differs_from_random_and_keeps_more_of_the_information(
 ) -> None:
     """Over all sublayers, the units kept hold more Fisher information for each FLOP than those that go."""
     adapter = load_checkpoint(classifier).open()
-    importance = [fisher_diagonal(x) for x in text_gradients(adapter, batches, CPU, lambda _: None)]
+    importance = [fisher_diagonal(x) for x in text_gradients(adapter, batches, CPU, Spill(), lambda _: None)]
     settings = PruningSettings(flops_reduction=reduction, sequence_length=16)
     layers = FisherMasks().prune(PruningRun(adapter, batches, settings))
     for kind, offset in (("heads", 0), ("neurons", 1)):

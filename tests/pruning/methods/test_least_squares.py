@@ -125,11 +125,16 @@ def test_squared_error_is_the_residual_but_for_the_targets_own_size() -> None:
 def test_parts_add_up_and_columns_are_taken() -> None:
     target = torch.randn(60, 3, dtype=torch.float64)
     columns = torch.tensor([0, 3])
-    both = (equations(FEATURES[:20], target[:20]) + equations(FEATURES[20:], target[20:])).of_columns(columns)
+    problem = equations(FEATURES[:20], target[:20])
+    problem += equations(FEATURES[20:], target[20:])
+    both = problem.of_columns(columns)
     expected = equations(FEATURES[:, columns], target)
     assert torch.allclose(both.gram, expected.gram)
     assert torch.allclose(both.cross, expected.cross)
     assert (both.columns, both.tokens) == (2, 60)
+    problem -= equations(FEATURES[20:], target[20:])
+    assert torch.allclose(problem.cross, equations(FEATURES[:20], target[:20]).cross)
+    assert problem.tokens == 20
 
 
 def test_the_ridge_that_is_chosen_does_best_on_the_other_fold() -> None:
