@@ -45,6 +45,8 @@ _PRUNING = {
     "head_weight",
     "ridge",
 }
+MOST_THREADS = 4096
+"""More than any machine has; numbers far above it do not fit into what the runtimes take."""
 _TARGETS = {"target_speedup", "target_latency_ms", "target_shapes"}
 """What is to be met, which a run that prunes nothing judges too."""
 _CALIBRATING = {"calibration", "samples", "seed"}
@@ -101,7 +103,7 @@ class Recipe(BaseModel):
     samples: Annotated[int, Field(ge=1)] = 1000
     held_out: Annotated[int, Field(ge=1)] = 200
     evaluation: str | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     sequence_length: Annotated[int, Field(ge=1)] = 128
     method: str = DEFAULT_METHOD
     temperature: Annotated[float, Field(gt=0)] | None = None
@@ -114,7 +116,7 @@ class Recipe(BaseModel):
     precision: tuple[Precision, ...] = (Precision.FP32,)
     profile: tuple[str, ...] = ()
     tensorrt_bindings: BindingsName = "tensorrt"
-    workspace_mib: Annotated[int, Field(ge=1)] | None = None
+    workspace_mib: Annotated[int, Field(ge=1, le=2**40)] | None = None
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
     timing_cache: Path | None = None
     hardware_compatibility: HardwareCompatibility = "none"
@@ -126,7 +128,7 @@ class Recipe(BaseModel):
     profiling_verbosity: Literal["none", "layer_names_only", "detailed"] = "detailed"
     tf32: bool = False
     shapes: tuple[str, ...] = ("1x128", "8x128")
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     timing_seconds: Annotated[float, Field(gt=0, le=600)] = 3.0
     isolate: bool = False
     allow_pickle: bool = False

@@ -62,6 +62,8 @@ class ComparisonRequest:
             rates=tuple(sorted({_number("rates", part, float) for part in _parts("rates", rates)})),
             seeds=tuple(dict.fromkeys(_number("seeds", part, int) for part in _parts("seeds", seeds))),
         )
+        for seed in request.seeds:
+            Recipe.build(None, {**settings, "seed": seed})
         for rate in request.rates:
             check_reduction(rate)
         for method in request.methods:

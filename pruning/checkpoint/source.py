@@ -216,6 +216,10 @@ def _sharded(path: Path, index: str) -> tuple[Path, ...]:
     return tuple(path / name for name in shards)
 
 
+_MOST = {"num_labels": 1_000_000, "num_hidden_layers": 10_000, "n_layers": 10_000}
+"""Numbers that transformers makes a list or a dictionary of as soon as it reads them."""
+
+
 def read_config(folder: Path) -> Any:
     """Return transformers' configuration of a checkpoint; no code of the checkpoint's own is run.
 
@@ -225,6 +229,13 @@ def read_config(folder: Path) -> Any:
     """
     from transformers import AutoConfig
 
+    values = read_object(folder / CONFIG_FILE)
+    for name, most in _MOST.items():
+        if isinstance(values.get(name), int) and values[name] > most:
+            raise CheckpointError(
+                f"{folder / CONFIG_FILE} is not a sound configuration: {name} is {values[name]}, and at most {most} "
+                "is taken."
+            )
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # it raises whatever the configuration's own checks do

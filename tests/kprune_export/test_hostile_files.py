@@ -138,6 +138,8 @@ def test_a_configuration_larger_than_its_weights(
     for change, problem in (
         ({"num_hidden_layers": 9000}, "says 9000 layers, but the weights are"),
         ({"vocab_size": 2**31}, "says vocab_size 2147483648, but no tensor of the weights has that size"),
+        ({"num_labels": 2**31}, "num_labels is 2147483648, and at most 1000000 is taken"),
+        ({"num_hidden_layers": 2**31}, "num_hidden_layers is 2147483648, and at most 10000 is taken"),
     ):
         (folder / "config.json").write_text(json.dumps({**whole, **change}))
         assert cli("export", folder, "-o", tmp_path / "out") == 2

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pruning.errors import DeviceError
 from pruning.families.base import Sublayer, SublayerKind
+from pruning.memory import return_freed_memory
 from pruning.methods.base import PruningMethod, PruningRun, Work, check_budget, prune_upward
 from pruning.methods.boundary import Boundary
 from pruning.methods.journal import TunedSublayer
@@ -18,7 +19,7 @@ from pruning.methods.shards import sum_over_processes
 from pruning.plan import LayerPlan
 
 PUBLISHED_BATCH_SIZE = 32
-HELD_TOKENS = 6144
+HELD_TOKENS = 4096
 """How many padded tokens are held at once for the backward pass, summed over the sublayers that it goes through."""
 
 
@@ -94,7 +95,9 @@ class PublishedKPrune(PruningMethod):
                 hidden = sublayer.finish(hidden + sublayer.projection(features))
             moved = adapter.divergence(adapter.output(hidden, context), targets[batch][texts], context, temperature)
             moved.sum().backward()  # type: ignore[no-untyped-call]
+            del features, values, hidden, moved  # the graph goes before the next one is built
             if texts.start == 0:
+                return_freed_memory()
                 work.done(2 * len(sublayers))
         for part in (*predictive, *energy):
             sum_over_processes(part)
