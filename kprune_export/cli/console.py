@@ -56,6 +56,25 @@ def warn_once() -> None:
             handler.addFilter(is_new)
 
 
+@contextlib.contextmanager
+def hub_bars() -> Iterator[None]:
+    """Let the hub's client draw its bars on a terminal, and nowhere else."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    quiet = not error_console().is_terminal and not are_progress_bars_disabled()
+    if quiet:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if quiet:
+            enable_progress_bars()
+
+
 class ConsoleReporter:
     """Draws a bar with the time left on a terminal; prints a line a stage where there is none, as in CI."""
 

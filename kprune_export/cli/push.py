@@ -28,13 +28,14 @@ def push(
     import json
 
     from kprune_export.bundle.push import plan_push, push_bundle
-    from kprune_export.cli.console import output_console
+    from kprune_export.cli.console import hub_bars, output_console
     from kprune_export.cli.results import section_table
     from kprune_export.errors import ExitCode
     from kprune_export.tables import Section
 
     manifest, uploads = plan_push(bundle, repo_id)
-    pushed = None if dry_run else push_bundle(bundle, repo_id, uploads, private=private, revision=revision)
+    with hub_bars():
+        pushed = None if dry_run else push_bundle(bundle, repo_id, uploads, private=private, revision=revision)
     total = sum(upload.size_bytes for upload in uploads)
     if json_output:
         files = [{"path": x.path, "target": x.target, "size_bytes": x.size_bytes} for x in uploads]
