@@ -13,8 +13,8 @@ _AREA = 160.0
 def draw(record: SweepRecord) -> str:
     """Return sweep.svg: a column for each shape, a row for fidelity and one for the metric.
 
-    A marker's area is the size of the model's file; what is dominated is hollow, and a line joins the others. The same
-    record gives the same text.
+    A marker's area is the size of the model's file; what is dominated is hollow, and in the row of fidelity, by which
+    that is judged, a line joins the others. The same record gives the same text.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -27,9 +27,10 @@ def draw(record: SweepRecord) -> str:
         rows.append((name, lambda x: x.metric.pruned if x.metric else None))
     canvas = Figure(figsize=(5.4 * len(record.shapes), 3.8 * len(rows)), layout="constrained")
     panels = canvas.subplots(len(rows), len(record.shapes), squeeze=False)
-    for (title, value), axes in zip(rows, panels, strict=True):
+    for row, ((title, value), axes) in enumerate(zip(rows, panels, strict=True)):
         for axis, shape in zip(axes, record.shapes, strict=True):
-            _panel(axis, record, shape, value)
+            _panel(axis, record, shape, value, joined=row == 0)
+            axis.margins(0.12)
             axis.set_xlabel("median latency, ms")
             axis.set_ylabel(title.replace("_", " "))
             axis.set_title(f"at {shape}", loc="left", fontsize=10)
@@ -44,7 +45,9 @@ def draw(record: SweepRecord) -> str:
     return buffer.getvalue()
 
 
-def _panel(axis: Any, record: SweepRecord, shape: str, value: Callable[[TrialFigures], float | None]) -> None:
+def _panel(
+    axis: Any, record: SweepRecord, shape: str, value: Callable[[TrialFigures], float | None], *, joined: bool
+) -> None:
     largest = max((figures.size_bytes for _, figures in record.made), default=1)
     variants = list(dict.fromkeys(trial.variant for trial in record.trials))
     named: set[str] = set()
@@ -75,5 +78,6 @@ def _panel(axis: Any, record: SweepRecord, shape: str, value: Callable[[TrialFig
             fontsize=8,
             color="0.6" if at.dominated else colour,
         )
-    front.sort()
-    axis.plot([x for x, _ in front], [y for _, y in front], color="0.7", linewidth=1, zorder=1)
+    if joined:
+        front.sort()
+        axis.plot([x for x, _ in front], [y for _, y in front], color="0.7", linewidth=1, zorder=1)
