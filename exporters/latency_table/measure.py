@@ -24,6 +24,8 @@ TIMING = TimingSettings(warmup_s=0.1, seconds=0.5, min_blocks=9, block_s=0.05)
 """How long each model is timed at each shape, beside the reference."""
 CHECKS = 3
 """How many models of unequal widths are measured to check the sum with."""
+LEAST_FIXED = 1e-3
+"""The share that is fixed at least, where noise leaves less: no model is a thousand times as fast as another."""
 _FFN_SHARES = (0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
 _MOST_HEAD_COUNTS = 16
 
@@ -143,7 +145,8 @@ def _shape_table(
     heads, neurons = head_counts(sizes.heads), ffn_widths(sizes.neurons, request.align)
     attention = cost_curve(heads, [share(h, middle[1]) for h in heads], sizes.layers)
     ffn = cost_curve(neurons, [share(middle[0], n) for n in neurons], sizes.layers)
-    fixed = share(*middle) - sizes.layers * float(attention.at(middle[0]) + ffn.at(middle[1]))
+    rest = share(*middle) - sizes.layers * float(attention.at(middle[0]) + ffn.at(middle[1]))
+    fixed = max(LEAST_FIXED, rest)
     table = ShapeTable(shape=shape, dense_ms=middle_ms * dense, fixed=fixed, attention=attention, ffn=ffn, noise=noise)
     checks = tuple(
         CheckedWidths(widths=widths, predicted=table.share(widths), measured=times[widths] / dense) for widths in uneven

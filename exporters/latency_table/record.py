@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from exporters.errors import TableError
 from exporters.latency import NoiseCheck
@@ -88,7 +88,7 @@ class ShapeTable(_Record):
 
     shape: str
     dense_ms: float
-    fixed: float
+    fixed: float = Field(gt=0)
     attention: CostCurve
     ffn: CostCurve
     checks: tuple[CheckedWidths, ...] = ()
