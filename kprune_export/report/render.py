@@ -57,9 +57,9 @@ class ReportContent:
         return words[:1].upper() + words[1:]
 
     @property
-    def ideal_speedup(self) -> float:
-        """The speedup that the encoder's FLOPs alone would give."""
-        return self.plan.dense_flops / self.plan.kept_flops
+    def ideal_speedup(self) -> float | None:
+        """The speedup that the encoder's FLOPs alone would give; None where no head and no neuron is left."""
+        return self.plan.dense_flops / self.plan.kept_flops if self.plan.kept_flops else None
 
 
 def render_report(content: ReportContent) -> str:

@@ -4,12 +4,15 @@ import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from exporters.conditions import processor_list
 from kprune_export.pipeline import Outcome, prune_and_build
 from kprune_export.recipe import Recipe
+from kprune_export.report.render import ReportContent
+from pruning.plan import LayerPlan, PruningPlan
 
 EVIL = "<script>alert('x')</script>"
 
@@ -49,6 +52,16 @@ def evil(
     texts = folder / "<b>texts<b>.txt"
     shutil.copyfile(texts_file, texts)
     return prune_and_build(make_recipe(model, folder / "out", texts, min_speedup=0.0001))
+
+
+def test_the_speedup_that_flops_alone_would_give(built: Outcome) -> None:
+    """A latency target may leave no head and no neuron, where its table says that nothing else is fast enough."""
+    plan = PruningPlan.read(built.output / "plan.json")
+    emptied = plan.model_copy(update={"layers": tuple(LayerPlan(heads=(), neurons=()) for _ in plan.layers)})
+    ideal = ReportContent.ideal_speedup.fget
+    assert ideal is not None
+    assert ideal(SimpleNamespace(plan=plan)) == pytest.approx(1 / (1 - plan.flops_reduction))
+    assert ideal(SimpleNamespace(plan=emptied)) is None
 
 
 def test_it_says_what_timing_was_done_under(built: Outcome) -> None:

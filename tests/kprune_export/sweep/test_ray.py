@@ -22,7 +22,7 @@ def test_trials_are_made_on_the_cluster_and_their_bundles_come_back(
     cli: Cli, wide: Path, texts_file: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "family"
-    arguments = ["sweep", wide, "-o", output, "--calibration", texts_file, "--speedups", "1.1,40", *QUICK]
+    arguments = ["sweep", wide, "-o", output, "--calibration", texts_file, "--speedups", "1.1,2000", *QUICK]
     assert cli(*arguments, "--ray", "local") == 0
     dense, pruned, failed = SweepRecord.read(output).trials
     assert failed.error is not None

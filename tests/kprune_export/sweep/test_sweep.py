@@ -43,14 +43,14 @@ def swept(wide: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) 
     from conftest import run_cli
 
     output = tmp_path_factory.mktemp("sweep") / "family"
-    assert run_cli(*arguments(wide, output, labelled, "1.1,40"), "--parallel", 2) == 0
+    assert run_cli(*arguments(wide, output, labelled, "1.1,2000"), "--parallel", 2) == 0
     return output
 
 
 def test_what_is_written(swept: Path) -> None:
     assert sorted(path.name for path in swept.iterdir()) == ["shared", "sweep.json", "sweep.md", "sweep.svg", "trials"]
     record = SweepRecord.read(swept)
-    assert [trial.name for trial in record.trials] == [DENSE, PRUNED, "onnxruntime-fp32-40x"]
+    assert [trial.name for trial in record.trials] == [DENSE, PRUNED, "onnxruntime-fp32-2000x"]
     assert record.shapes == ("4x32",)
     dense, pruned, failed = record.trials
     assert dense.figures is not None
@@ -63,7 +63,7 @@ def test_what_is_written(swept: Path) -> None:
     assert pruned.figures.metric.name == "accuracy"
     assert failed.figures is None
     assert failed.error is not None
-    assert failed.error.startswith("The target, 40 times as fast at 4x32, is out of reach")
+    assert failed.error.startswith("The target, 2000 times as fast at 4x32, is out of reach")
     assert not (swept / failed.bundle).exists()
 
 
