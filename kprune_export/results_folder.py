@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
-from kprune_export.bundle.workspace import check_output, folder_error, lock_folder
-from kprune_export.errors import OutputFolderError
+from kprune_export.bundle.workspace import check_output, folder_error, lock_folder, refuse_links
 
 
 class ResultsFolder:
@@ -40,9 +39,7 @@ class ResultsFolder:
         folders = (*cls.parts, cls.work)
         check_output(output, frozenset((*cls.results, *folders)), cls.kind)
         for folder in folders:
-            for place in (output / folder, *(output / folder).glob("*")):
-                if place.is_symlink():
-                    raise OutputFolderError(f"{place} is a symbolic link, through which nothing is written: remove it.")
+            refuse_links((output / folder, *(output / folder).glob("*")))
 
     @classmethod
     @contextlib.contextmanager

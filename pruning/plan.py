@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pruning.errors import PlanError
 from pruning.flops import UnitCosts, unit_costs
 
+MOST_LAYERS = 10_000
+"""Layers that an encoder may have: a hostile file could ask for any number."""
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -28,7 +30,7 @@ class _Record(BaseModel):
 class EncoderShape(_Record):
     """The dense encoder's dimensions. All layers of a dense encoder are alike."""
 
-    layers: Annotated[int, Field(ge=1, le=10_000)]
+    layers: Annotated[int, Field(ge=1, le=MOST_LAYERS)]
     hidden_size: Count
     heads: Count
     head_size: Count

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -58,9 +58,7 @@ def check_output(output: Path, entries: frozenset[str] = ENTRIES, kind: str = "a
 def _check_output(output: Path, entries: frozenset[str], kind: str) -> None:
     if output.is_symlink() and not output.exists():
         raise OutputFolderError(f"{output} is a symbolic link that leads nowhere.")
-    for place in (output / WORK, *(output / WORK / name for name in (LOCK, "stages", "scratch"))):
-        if place.is_symlink():
-            raise OutputFolderError(f"{place} is a symbolic link, through which nothing is written: remove it.")
+    refuse_links((output / WORK, *(output / WORK / name for name in (LOCK, "stages", "scratch"))))
     above = next(path for path in (output, *output.parents) if path.exists())
     if not above.is_dir():
         where = "is a file" if above == output else f"cannot be made: {above} is a file"
@@ -71,6 +69,18 @@ def _check_output(output: Path, entries: frozenset[str], kind: str) -> None:
             raise OutputFolderError(
                 f"{output} holds {foreign[0]!r}, which is not part of {kind}: choose an empty or a new folder."
             )
+
+
+def refuse_links(places: Iterable[Path]) -> None:
+    """Refuse places that lead elsewhere.
+
+    Raises:
+        OutputFolderError: one is a symbolic link.
+
+    """
+    for place in places:
+        if place.is_symlink():
+            raise OutputFolderError(f"{place} is a symbolic link, through which nothing is written: remove it.")
 
 
 def folder_error(output: Path, error: OSError | ValueError) -> OutputFolderError:

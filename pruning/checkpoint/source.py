@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from pruning.errors import CheckpointError, PlanError, PruningError, UnsupportedModelError
 from pruning.json_file import read_object
-from pruning.plan import PruningPlan, first_problem
+from pruning.plan import MOST_LAYERS, PruningPlan, first_problem
 
 CONFIG_FILE = "config.json"
 PLAN_KEY = "kprune"
@@ -216,7 +216,7 @@ def _sharded(path: Path, index: str) -> tuple[Path, ...]:
     return tuple(path / name for name in shards)
 
 
-_MOST = {"num_labels": 1_000_000, "num_hidden_layers": 10_000, "n_layers": 10_000}
+_MOST = {"num_labels": 1_000_000, "num_hidden_layers": MOST_LAYERS, "n_layers": MOST_LAYERS}
 """Numbers that transformers makes a list or a dictionary of as soon as it reads them."""
 
 
