@@ -49,6 +49,19 @@ class Reports(BaseModel, Generic[ReportT]):
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
 
+    @classmethod
+    def read_one(cls, path: Path, variant: Variant) -> ReportT:
+        """Read one variant's report.
+
+        Raises:
+            BundleError: the file cannot be read, or has none of this variant.
+
+        """
+        reports = cls.read(path).variants
+        if str(variant) not in reports:
+            raise BundleError(f"{path} says nothing of {variant}: build the bundle again.")
+        return reports[str(variant)]
+
     def write(self, path: Path) -> None:
         """Write the reports as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

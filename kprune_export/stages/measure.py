@@ -127,8 +127,8 @@ def _report(evaluation: Evaluation, job: Job, texts: int, runtime: str) -> Fidel
 def _time(job: Job, desk: Desk, spec: ModelSpec, variant: Variant, twin: Variant, progress: ShareDone) -> LatencyReport:
     shipped, twins = shipped_folders(job, desk.files), dense_folders(job, desk.files)
     subject = Measured(
-        dense_bytes=Reports[GraphRecord].read(twins.graphs / GRAPHS).variants[str(twin)].file.size_bytes,
-        pruned_bytes=Reports[GraphRecord].read(shipped.graphs / GRAPHS).variants[str(variant)].file.size_bytes,
+        dense_bytes=Reports[GraphRecord].read_one(twins.graphs / GRAPHS, twin).file.size_bytes,
+        pruned_bytes=Reports[GraphRecord].read_one(shipped.graphs / GRAPHS, variant).file.size_bytes,
         threads=job.threads,
         machine=job.machine,
     )

@@ -87,8 +87,7 @@ def serve_variant(
 
     """
     path = files(ONNX_FOLDER) / variant.file_name
-    graph = Reports[GraphRecord].read(files(ONNX_FOLDER) / GRAPHS).variants[str(variant)]
-    parity = Reports[ParityReport].read(files(PARITY)).variants.get(str(variant))
+    graph = Reports[GraphRecord].read_one(files(ONNX_FOLDER) / GRAPHS, variant)
     latency = Reports[LatencyReport].read(files(LATENCY)).variants.get(str(variant))
     inputs, outputs = graph_tensors(path)
     served = {GRAPH_FILE: path}
@@ -104,10 +103,9 @@ def serve_variant(
         served, profiles = {PLAN_FILE: plan}, engine.profiles
         optimized = engine.optimization_profiles
         limits = scaling.profile_limits(optimized)
-    elif parity is None:
-        raise BundleError(f"{files(PARITY)} says nothing of {variant}: build the bundle again.")
     else:
         optimized = ()
+        parity = Reports[ParityReport].read_one(files(PARITY), variant)
         limits = scaling.proven_limits(parity, latency, max_positions)
     default = _served_as(("", ""), variant, limits, latency, optimized)
     record = EncoderRecord(

@@ -210,9 +210,10 @@ def _sharded(path: Path, index: str) -> tuple[Path, ...]:
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{path / index} has no weight_map, so the weights cannot be found.")
     shards = sorted({str(name) for name in names.values()})
+    there = {entry.name for entry in path.iterdir() if entry.is_file()}
     for name in shards:
-        if Path(name).name != name or not (path / name).is_file():
-            raise CheckpointError(f"{path / index} names the file {name!r}, which is not in the folder.")
+        if name not in there:
+            raise CheckpointError(f"{path / index} names the file {name[:200]!r}, which is not in the folder.")
     return tuple(path / name for name in shards)
 
 

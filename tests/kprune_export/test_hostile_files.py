@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kprune_export.bundle.layout import MANIFEST, WORK
-from kprune_export.bundle.manifest import Manifest, SourceRecord, StageRecord
+from kprune_export.bundle.manifest import Manifest, SourceRecord, StageRecord, record_files
 from kprune_export.bundle.workspace import Workspace
 from kprune_export.errors import BundleError, OutputFolderError, RecipeError, message_of
 from kprune_export.pipeline import Outcome
@@ -174,17 +174,21 @@ def test_aliases_that_unfold_without_end_are_not_printed_whole(tmp_path: Path) -
         Recipe.build(file, {"model": "m", "output": tmp_path})
 
 
+def bundle_with(built: Outcome, report: str, content: bytes, folder: Path) -> Path:
+    """Return a copy of a bundle with another report, which its manifest lists as it is."""
+    bundle = Path(shutil.copytree(built.output, folder / "bundle"))
+    (bundle / report).write_bytes(content)
+    [new] = record_files(bundle, [report], reproducible=True)
+    files = tuple(new if file.path == report else file for file in built.manifest.files)
+    (bundle / MANIFEST).write_text(built.manifest.model_copy(update={"files": files}).to_json())
+    return bundle
+
+
 @pytest.mark.parametrize("report", ["parity.json", "onnx/graphs.json"])
 def test_a_report_that_is_none(
     report: str, cli: Cli, built: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from kprune_export.bundle.manifest import record_files
-
-    bundle = Path(shutil.copytree(built.output, tmp_path / "bundle"))
-    (bundle / report).write_bytes(b"\xff")
-    [new] = record_files(bundle, [report], reproducible=True)
-    files = tuple(new if file.path == report else file for file in built.manifest.files)
-    (bundle / MANIFEST).write_text(built.manifest.model_copy(update={"files": files}).to_json())
+    bundle = bundle_with(built, report, b"\xff", tmp_path)
     for command in (("diff", bundle, bundle), ("triton", bundle, "--backend", "python", "-o", tmp_path / "out")):
         assert cli(*command) == 2
         assert f"{report} is no report that this version of kprune-export reads" in capsys.readouterr().err
@@ -193,6 +197,16 @@ def test_a_report_that_is_none(
     (bundle / MANIFEST).write_text(variants.to_json())
     assert cli("triton", bundle, "-o", tmp_path / "out") == 2
     assert "names the variant '../x', which this version does not know" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("report", ["parity.json", "onnx/graphs.json"])
+def test_a_report_that_leaves_a_variant_out(
+    report: str, cli: Cli, built: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = bundle_with(built, report, b'{"variants": {}}', tmp_path)
+    assert cli("triton", bundle, "--backend", "python", "-o", tmp_path / "out") == 2
+    assert f"{report} says nothing of onnxruntime-fp32: build the bundle again." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_that_cannot_be_printed_are_quoted(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,9 +166,10 @@ def test_an_embedder_without_pooler_loads_and_stays_without(embedder: Path, tmp_
     assert load_checkpoint(folder).model.pooler is None
 
 
-def test_shards_outside_the_folder_are_refused(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["../outside.safetensors", "x" * 300, "a\0b", ["a"] * 300, "", "."])
+def test_shards_that_are_not_in_the_folder_are_refused(name: object, folder: Path) -> None:
     (folder / "model.safetensors").rename(folder.parent / "outside.safetensors")
-    index = {"weight_map": {"classifier.weight": "../outside.safetensors"}}
+    index = {"weight_map": {"classifier.weight": name}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="not in the folder"):
         load_checkpoint(folder)
