@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from kprune_export.target.record import SensitivityRecord, TargetRecord
 from pruning.plan import PruningPlan
 
 SETTINGS: dict[str, Any] = {"shapes": "4x32", "target_speedup": 1.3, "align": 128, "timing_seconds": 0.3}
+NAMES = {"latency_table": "latency_table.json", "sensitivity": "sensitivity.json"}
 
 
 @pytest.fixture(scope="module")
@@ -94,23 +97,36 @@ def test_a_finished_run_is_not_run_again(targeted: Outcome, wide: Path, texts_fi
     assert again.manifest == targeted.manifest
 
 
-def test_tables_and_curves_are_used_again(
-    targeted: Outcome, wide: Path, texts_file: Path, make_recipe: Any, tmp_path: Path
-) -> None:
-    names = {"latency_table": "latency_table.json", "sensitivity": "sensitivity.json"}
-    given = {key: targeted.output / name for key, name in names.items()}
-    recipe = make_recipe(wide, tmp_path / "carried", texts_file, **SETTINGS, **given, table_carried=True)
-    carried = prune_and_build(recipe)
-    for name in names.values():
-        assert (tmp_path / "carried" / name).read_bytes() == (targeted.output / name).read_bytes()
-    record = TargetRecord.read(tmp_path / "carried" / "target.json")
+@pytest.fixture(scope="module")
+def carried(
+    targeted: Outcome, wide: Path, texts_file: Path, make_recipe: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Outcome:
+    given = {key: targeted.output / name for key, name in NAMES.items()}
+    output = tmp_path_factory.mktemp("carried") / "bundle"
+    return prune_and_build(make_recipe(wide, output, texts_file, **SETTINGS, **given, table_carried=True))
+
+
+def test_tables_and_curves_are_used_again(targeted: Outcome, carried: Outcome) -> None:
+    for name in NAMES.values():
+        assert (carried.output / name).read_bytes() == (targeted.output / name).read_bytes()
+    record = TargetRecord.read(carried.output / "target.json")
     assert len(record.rounds) == 1
     assert record.taken.measured_share is None
     assert record.taken.predicted_share == pytest.approx(1 / 1.3, abs=0.05)
     assert carried.manifest.gates == ()  # this is not the machine to be judged on
-    assert (
-        "that another machine measured, and were not timed here" in (tmp_path / "carried" / "report.html").read_text()
-    )
+    assert "that another machine measured, and were not timed here" in (carried.output / "report.html").read_text()
+
+
+def test_two_processes_measure_and_prune_what_one_does(carried: Outcome, tmp_path: Path) -> None:
+    settings = {**carried.manifest.recipe, "output": str(tmp_path / "two")}
+    del settings["sensitivity"]
+    (tmp_path / "recipe.json").write_text(json.dumps(settings))
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kprune_export"]
+    command = [sys.executable, "-m", *torchrun, "prune-and-build", "--recipe", str(tmp_path / "recipe.json")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    plans = [PruningPlan.read(folder / "plan.json") for folder in (carried.output, tmp_path / "two")]
+    assert plans[0] == plans[1]
 
 
 def test_validation_judges_the_target(targeted: Outcome, cli: Callable[..., int], tmp_path: Path) -> None:
