@@ -71,7 +71,7 @@ def inspect(path: str) -> Inspection:
         return _of_plan(path, "pruned checkpoint", plan, None, _task(checkpoint))
     family = family_of(checkpoint.model_type)
     with as_checkpoint_errors(checkpoint.path):
-        shape = family.encoder_shape(read_config(checkpoint.path))
+        shape = family.encoder_shape(read_config(checkpoint))
     return Inspection(
         path=path,
         kind="dense checkpoint",
@@ -90,7 +90,7 @@ def _task(checkpoint: CheckpointFolder) -> str | None:
     """Return what a checkpoint is for, by its files alone."""
     try:
         with as_checkpoint_errors(checkpoint.path):
-            return find_purpose(checkpoint).task(read_config(checkpoint.path)).kind.value
+            return find_purpose(checkpoint).task(read_config(checkpoint)).kind.value
     except UnsupportedModelError:
         return None
 

@@ -119,7 +119,7 @@ def load_checkpoint(source: str | Path, allow_pickle: bool = False, pooling: str
     purpose = find_purpose(folder, pooling)
     plan = folder.plan
     with quiet_transformers(), as_checkpoint_errors(folder.path):
-        config = read_config(folder.path)
+        config = read_config(folder)
         family.check_config(config)
         _check_sizes(folder, config, family.encoder_shape(config))
         dtype = storage_dtype(folder)
@@ -171,7 +171,7 @@ def load_pruned(path: str | Path) -> Any:
         )
     family, ending = family_of(folder.model_type), head_ending(folder.architecture)
     with quiet_transformers(), as_checkpoint_errors(folder.path):
-        model = _load_sliced(folder, read_config(folder.path), ending, family, plan).to(storage_dtype(folder)).eval()
+        model = _load_sliced(folder, read_config(folder), ending, family, plan).to(storage_dtype(folder)).eval()
     check_forward(family.open(model, TokenFeatures(), TokenHead()))
     return model
 

@@ -221,7 +221,7 @@ _MOST = {"num_labels": 1_000_000, "num_hidden_layers": MOST_LAYERS, "n_layers": 
 """Numbers that transformers makes a list or a dictionary of as soon as it reads them."""
 
 
-def read_config(folder: Path) -> Any:
+def read_config(folder: CheckpointFolder) -> Any:
     """Return transformers' configuration of a checkpoint; no code of the checkpoint's own is run.
 
     Raises:
@@ -230,18 +230,18 @@ def read_config(folder: Path) -> Any:
     """
     from transformers import AutoConfig
 
-    values = read_object(folder / CONFIG_FILE)
+    file = folder.path / CONFIG_FILE
     for name, most in _MOST.items():
-        if isinstance(values.get(name), int) and values[name] > most:
+        value = folder.config.get(name)
+        if isinstance(value, int) and value > most:
             raise CheckpointError(
-                f"{folder / CONFIG_FILE} is not a sound configuration: {name} is {values[name]}, and at most {most} "
-                "is taken."
+                f"{file} is not a sound configuration: {name} is {value}, and at most {most} is taken."
             )
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # it raises whatever the configuration's own checks do
         reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{folder / CONFIG_FILE} is not a sound configuration: {reason}") from error
+        raise CheckpointError(f"{file} is not a sound configuration: {reason}") from error
 
 
 @contextlib.contextmanager

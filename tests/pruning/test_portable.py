@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pruning import load_checkpoint, load_pruned, save_pruned
 from pruning.checkpoint.load import EncoderCheckpoint
-from pruning.checkpoint.source import read_config
+from pruning.checkpoint.source import find_checkpoint, read_config
 from pruning.plan import LayerPlan
 
 MakeCheckpoint = Callable[..., Path]
@@ -128,7 +128,7 @@ def test_no_code_of_a_checkpoint_is_run_here(opened: dict[str, Path], tmp_path: 
         (folder / "config.json").write_text(json.dumps(map_all), encoding="utf-8")
         load_checkpoint(folder)
         load_pruned(folder)
-        read_config(folder)
+        read_config(find_checkpoint(folder))
     finally:
         (folder / MODELLING_FILE).write_text(genuine, encoding="utf-8")
         (folder / "config.json").write_text(config, encoding="utf-8")
