@@ -89,8 +89,8 @@ def read_sentence_head(folder: Path) -> tuple[SentenceHead, int | None] | None:
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{folder / MODULES_FILE} is not a list of modules with type and path.") from error
     for path in paths:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise CheckpointError(f"{folder / MODULES_FILE} names the path {path}, outside the checkpoint.")
+        if "\0" in str(path) or not path.resolve().is_relative_to(folder.resolve()):
+            raise CheckpointError(f"{folder / MODULES_FILE} names the path {str(path)!r}, outside the checkpoint.")
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise UnsupportedModelError(
             f"The sentence-transformers checkpoint chains {', '.join(kinds)}, which is not supported: "

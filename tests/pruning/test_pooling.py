@@ -80,9 +80,10 @@ def test_refuses_other_poolings_and_chains(tmp_path: Path) -> None:
 
 
 def test_refuses_damage_and_paths_outside(tmp_path: Path) -> None:
-    declare(tmp_path, OLD, {}, path="../elsewhere")
-    with pytest.raises(CheckpointError, match="outside the checkpoint"):
-        read_sentence_head(tmp_path)
+    for path in ("../elsewhere", "1_Pooling\0"):
+        declare(tmp_path, OLD, {}, path)
+        with pytest.raises(CheckpointError, match="outside the checkpoint"):
+            read_sentence_head(tmp_path)
     (tmp_path / "modules.json").write_text('{"a": 1}', encoding="utf-8")
     with pytest.raises(CheckpointError, match="not a list of modules"):
         read_sentence_head(tmp_path)
