@@ -2,8 +2,8 @@
 
     python benchmarks/fuzz.py --examples 1000
 
-Runs tests/kprune_export/test_fuzz.py, which says what must hold, with that many examples and other ones each time.
-The last line says how often each kind of file was tried and with which exit codes it ended.
+Runs the tests test_fuzz*.py, which say what must hold, with that many examples and other ones each time.
+At the end it says how often each kind of file was tried and with which exit codes it ended.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1] / "tests" / "kprune_export" / "test_fuzz.py"
+TESTS = sorted((Path(__file__).parents[1] / "tests" / "kprune_export").rglob("test_fuzz*.py"))
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=1000, help="files of each kind")
     parser.add_argument("--kinds", default="", help="only tests whose names match, as pytest's -k takes it")
     options = parser.parse_args()
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "--tb=short", str(TESTS), "-k", options.kinds]
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "--tb=short", *map(str, TESTS), "-k", options.kinds]
     settings = {**os.environ, "KPRUNE_FUZZ_EXAMPLES": str(options.examples)}
     return subprocess.run(command, env=settings, check=False).returncode
 

@@ -1,12 +1,22 @@
-"""Damaged and hostile files, drawn by Hypothesis: bytes changed anywhere, JSON and YAML in what they say."""
+"""Damaged and hostile files, drawn by Hypothesis: bytes changed anywhere, JSON and YAML in what they say.
+
+``KPRUNE_FUZZ_EXAMPLES`` sets how many files of each kind a test tries.
+"""
 
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
+from kprune_export.errors import ExitCode
+
+EXAMPLES = int(os.environ.get("KPRUNE_FUZZ_EXAMPLES", "12"))
+ENDS = set(ExitCode) - {ExitCode.INTERNAL, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
+"""All exit codes that a bad file may lead to; a changed recipe may be a good one, whose gates hold or do not."""
 CANARY = "canary"
 """The name of a folder beside the fuzzed one, which nothing may touch."""
 _DEPTHS = (500, 20_000)
@@ -23,6 +33,17 @@ _RAW = (
     b"9" * 5000,
     b"\xef\xbb\xbf",
     b"&a *a ",
+)
+
+
+fuzzed = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=EXAMPLES <= 12,
+    database=None,
+    report_multiple_bugs=False,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
 )
 
 

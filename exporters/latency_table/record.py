@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from exporters.errors import TableError
 from exporters.latency import NoiseCheck
@@ -44,8 +45,19 @@ class CostCurve(_Record):
     """
 
     widths: tuple[int, ...]
-    measured: tuple[float, ...]
-    smoothed: tuple[float, ...]
+    measured: tuple[FiniteFloat, ...]
+    smoothed: tuple[FiniteFloat, ...]
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if not len(self.widths) == len(self.measured) == len(self.smoothed) > 1 or self.widths[0] != 0:
+            raise ValueError(
+                "a curve has a cost, measured and smoothed, at each of its widths, the first of which is 0"
+            )
+        for name, ascends in (("widths", _ascends(self.widths, least=1)), ("smoothed costs", _ascends(self.smoothed))):
+            if not ascends:
+                raise ValueError(f"a curve's {name} ascend")
+        return self
 
     def at(self, widths: NDArray[np.int64] | int) -> NDArray[np.float64]:
         """Return the smoothed cost at any widths, linear between those that were measured."""
@@ -87,8 +99,8 @@ class ShapeTable(_Record):
     """
 
     shape: str
-    dense_ms: float
-    fixed: float = Field(gt=0)
+    dense_ms: float = Field(gt=0, allow_inf_nan=False)
+    fixed: float = Field(gt=0, allow_inf_nan=False)
     attention: CostCurve
     ffn: CostCurve
     checks: tuple[CheckedWidths, ...] = ()
@@ -128,8 +140,18 @@ class LatencyTable(_Record):
     threads: int
     machine: MachineRecord
     method: str
-    shapes: tuple[ShapeTable, ...]
+    shapes: tuple[ShapeTable, ...] = Field(min_length=1)
     sha256: str = ""
+
+    @model_validator(mode="after")
+    def _curves_of_the_model(self) -> Self:
+        units = (self.dimensions.heads, self.dimensions.neurons)
+        for found in self.shapes:
+            if (found.attention.widths[-1], found.ffn.widths[-1]) != units:
+                raise ValueError(
+                    f"the curves at {found.shape} do not end at the model's {units[0]} heads and {units[1]} neurons"
+                )
+        return self
 
     def sealed(self) -> Self:
         """Return the table with the hash of its content."""
@@ -203,6 +225,10 @@ class LatencyTable(_Record):
             "here it is",
             " Measure one here, or say with --table-carried that this is not the machine to be fast on.",
         )
+
+
+def _ascends(numbers: Sequence[float], least: float = 0) -> bool:
+    return all(after - before >= least for before, after in pairwise(numbers))
 
 
 _PACKAGES = {

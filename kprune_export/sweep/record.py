@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from exporters.fidelity import FidelityMeasure
 from exporters.machine import MachineRecord
@@ -130,8 +130,15 @@ class SweepRecord(_Record):
     held_out: TextsRecord
     machine: MachineRecord
     threads: int
-    shapes: tuple[str, ...]
+    shapes: tuple[str, ...] = Field(min_length=1)
     trials: tuple[Trial, ...]
+
+    @model_validator(mode="after")
+    def _measured_at_each_shape(self) -> Self:
+        for trial, figures in self.made:
+            if tuple(x.shape for x in figures.latency) != self.shapes:
+                raise ValueError(f"the trial {trial.name!r} was not measured at the sweep's shapes")
+        return self
 
     @property
     def made(self) -> tuple[tuple[Trial, TrialFigures], ...]:

@@ -1,16 +1,20 @@
 """What a run with a latency target came to: asked, predicted, rehearsed."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from exporters.latency_table.record import EncoderDimensions
 from kprune_export.errors import TargetError
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 from pruning.plan import first_problem
 
 MISS = 0.03
 """How far, relatively, a measured speedup may fall short of the one that was asked for."""
+
+Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A share of the dense model's time."""
 
 
 class _Record(BaseModel):
@@ -19,6 +23,18 @@ class _Record(BaseModel):
     def write(self, path: Path) -> None:
         """Write the record as JSON."""
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+RecordT = TypeVar("RecordT", bound=_Record)
+
+
+def _read(kind: type[RecordT], path: Path, what: str) -> RecordT:
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TargetError(f"{path}, which should hold {what}, cannot be read: {error}.") from error
+    except ValidationError as error:
+        raise TargetError(f"{path} does not hold {what} of this version: {first_problem(error)}.") from error
 
 
 class SensitivityRecord(_Record):
@@ -47,14 +63,27 @@ class SensitivityRecord(_Record):
             TargetError: it cannot be read, or is no such record of this version.
 
         """
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise TargetError(f"The sensitivity curves {path} cannot be read: {error}.") from error
-        except ValidationError as error:
+        return _read(cls, path, "sensitivity curves")
+
+    def check_model(self, dimensions: EncoderDimensions) -> None:
+        """Refuse curves that are not one for each sublayer of a model, from all of its units to none.
+
+        Raises:
+            TargetError: what differs.
+
+        """
+        units = (dimensions.heads, dimensions.neurons) * dimensions.layers
+        found = tuple(curve.widths[0] for curve in self.curves)
+        if found != units:
             raise TargetError(
-                f"{path} does not hold sensitivity curves of this version: {first_problem(error)}."
-            ) from error
+                f"The sensitivity curves are not of this model: they are of {len(found)} sublayers with "
+                f"{_listed(found)} units, and it has {len(units)} with {_listed(units)}."
+            )
+
+
+def _listed(units: tuple[int, ...]) -> str:
+    """Return the first of some numbers in words."""
+    return ", ".join(map(str, units[:4])) + (", …" if len(units) > 4 else "")
 
 
 class TargetShape(_Record):
@@ -115,9 +144,9 @@ class Rehearsal(_Record):
 
     widths: tuple[tuple[int, int], ...]
     loss: float
-    predicted_share: float
-    measured_share: float | None
-    finished_share: float | None = None
+    predicted_share: Share
+    measured_share: Share | None
+    finished_share: Share | None = None
 
 
 class TargetRecord(_Record):
@@ -138,13 +167,19 @@ class TargetRecord(_Record):
     format: Literal["kprune-target"] = "kprune-target"
     version: Literal[1] = 1
     target: LatencyTarget
-    asked_share: float
+    asked_share: Share
     variant: str
     align: int
     table_sha256: str
     search_s: float
     rounds: tuple[Rehearsal, ...]
     chosen: int
+
+    @model_validator(mode="after")
+    def _chosen_among_the_rounds(self) -> Self:
+        if not 0 <= self.chosen < len(self.rounds):
+            raise ValueError(f"there are {len(self.rounds)} rounds, and number {self.chosen} was chosen")
+        return self
 
     @property
     def taken(self) -> Rehearsal:
@@ -158,5 +193,10 @@ class TargetRecord(_Record):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a record that `write` wrote."""
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        """Read a record that `write` wrote.
+
+        Raises:
+            TargetError: it cannot be read, or is no such record of this version.
+
+        """
+        return _read(cls, path, "a latency target and what came of it")

@@ -100,7 +100,7 @@ def check_target(recipe: Recipe, source: EncoderCheckpoint, machine: MachineReco
     else:
         read_table(recipe, source, machine, threads)
     if recipe.sensitivity is not None:
-        SensitivityRecord.read(recipe.sensitivity)
+        SensitivityRecord.read(recipe.sensitivity).check_model(dimensions_of(source))
 
 
 def read_table(recipe: Recipe, source: EncoderCheckpoint, machine: MachineRecord, threads: int) -> LatencyTable:

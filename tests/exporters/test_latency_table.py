@@ -4,8 +4,10 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from exporters.errors import TableError
 from exporters.latency_table.measure import TableRequest, cost_curve, ffn_widths, head_counts, measure_table
@@ -36,6 +38,23 @@ def test_the_sum_of_the_costs_by_hand() -> None:
     ffn = CostCurve(widths=(0, 50, 100), measured=(0, 0.1, 0.1), smoothed=(0, 0.1, 0.1))
     table = ShapeTable(shape="1x8", dense_ms=2.0, fixed=0.1, attention=attention, ffn=ffn)
     assert table.share([(4, 100), (2, 25), (0, 0)]) == pytest.approx(0.1 + (0.2 + 0.1) + (0.1 + 0.05))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"widths": (0, 2)}, "a cost, measured and smoothed, at each of its widths"),
+        ({"widths": (1, 2, 4)}, "the first of which is 0"),
+        ({"widths": (0, 4, 4)}, "widths ascend"),
+        ({"smoothed": (0.0, 0.2, 0.1)}, "smoothed costs ascend"),
+        ({"measured": (0.0, 0.1, float("nan"))}, "finite number"),
+    ],
+)
+def test_curves_that_contradict_themselves_are_refused(changes: dict[str, Any], problem: str) -> None:
+    whole = {"widths": (0, 2, 4), "measured": (0.0, 0.1, 0.2), "smoothed": (0.0, 0.1, 0.2)}
+    assert CostCurve.model_validate(whole)
+    with pytest.raises(ValidationError, match=problem):
+        CostCurve.model_validate(whole | changes)
 
 
 def test_what_is_measured() -> None:

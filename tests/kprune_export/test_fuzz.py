@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import HealthCheck, Phase, given, settings
+from fuzz_mutations import ENDS, fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
@@ -29,22 +29,9 @@ from kprune_export.errors import ExitCode, exit_code_of
 from kprune_export.pipeline import Outcome
 from pruning.calibration.examples import Columns, read_examples
 
-EXAMPLES = int(os.environ.get("KPRUNE_FUZZ_EXAMPLES", "12"))
-ENDS = set(ExitCode) - {ExitCode.INTERNAL, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
-"""All exit codes that a bad file may lead to; a changed recipe may be a good one, whose gates hold or do not."""
 LONGEST = 4000
 """Characters of an error: a sentence, and a path or a value in it."""
 Cli = Callable[..., int]
-
-fuzzed = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=EXAMPLES <= 12,
-    database=None,
-    report_multiple_bugs=False,
-    phases=(Phase.explicit, Phase.generate, Phase.shrink),
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @dataclass

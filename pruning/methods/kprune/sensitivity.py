@@ -6,9 +6,11 @@ depend on the budget: they serve every rate.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 from torch import Tensor
 
 from pruning.calibration.batches import Batch
@@ -43,7 +45,15 @@ class SensitivityCurve(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     widths: tuple[int, ...]
-    losses: tuple[float, ...]
+    losses: tuple[FiniteFloat, ...]
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if len(self.widths) != len(self.losses) or len(self.widths) < 2 or self.widths[-1] != 0:
+            raise ValueError("a curve has a loss at each of its widths, the last of which is 0")
+        if any(after >= before for before, after in pairwise(self.widths)):
+            raise ValueError("a curve's widths descend")
+        return self
 
 
 def measured_widths(units: int) -> list[int]:

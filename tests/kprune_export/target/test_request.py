@@ -79,8 +79,11 @@ def test_a_latency_is_at_one_shape(classifier: Path, texts_file: Path, tmp_path:
 
 def table_of(classifier: Path, **changes: Any) -> LatencyTable:
     dimensions = dimensions_of(load_checkpoint(classifier)).model_copy(update=changes.pop("dimensions", {}))
-    curve = CostCurve(widths=(0, 4), measured=(0.0, 0.1), smoothed=(0.0, 0.1))
-    shape = ShapeTable(shape="1x8", dense_ms=2.0, fixed=0.1, attention=curve, ffn=curve)
+    attention, ffn = (
+        CostCurve(widths=(0, units), measured=(0.0, 0.1), smoothed=(0.0, 0.1))
+        for units in (dimensions.heads, dimensions.neurons)
+    )
+    shape = ShapeTable(shape="1x8", dense_ms=2.0, fixed=0.1, attention=attention, ffn=ffn)
     values = {"runtime": "onnxruntime", "precision": "fp32", "threads": 2, "machine": describe_machine()} | changes
     return LatencyTable(dimensions=dimensions, method="by hand", shapes=(shape,), **values).sealed()
 

@@ -3,12 +3,13 @@
 from itertools import product
 
 import pytest
+from pydantic import ValidationError
 
 from exporters.latency_table.record import CostCurve, EncoderDimensions, LatencyTable, ShapeTable, Widths
 from exporters.machine import describe_machine
 from kprune_export.errors import TargetError
 from kprune_export.target.outcome import target_outcome
-from kprune_export.target.record import LatencyTarget, TargetRecord, TargetShape
+from kprune_export.target.record import LatencyTarget, SensitivityRecord, TargetRecord, TargetShape
 from kprune_export.target.search import TimeSearch
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 
@@ -46,6 +47,17 @@ def search(align: int = 16, **target: object) -> TimeSearch:
     asked = {"speedup": None, "latency_ms": None, "shapes": (TargetShape(shape="1x8", weight=1.0),)} | target
     curves = [SensitivityCurve(widths=widths, losses=losses) for widths, losses in LOSSES]
     return TimeSearch(LatencyTarget.model_validate(asked), table.sealed(), curves, align)
+
+
+def test_curves_are_those_of_the_models_sublayers() -> None:
+    curves = tuple(SensitivityCurve(widths=widths, losses=losses) for widths, losses in LOSSES)
+    record = SensitivityRecord(source_sha256="", texts_sha256="", seed=0, curves=curves)
+    record.check_model(SIZES)
+    with pytest.raises(TargetError, match="4 sublayers with 4, 64, 4, 64 units, and it has 6 with 4, 64, 4, 64, …"):
+        record.check_model(SIZES.model_copy(update={"layers": 3}))
+    for widths, losses in (((4, 0), (0.0,)), ((4, 2), (0.0, 1.0)), ((4, 4, 0), (0.0, 0.5, 1.0)), ((0,), (1.0,))):
+        with pytest.raises(ValidationError, match="a curve"):
+            SensitivityCurve(widths=widths, losses=losses)
 
 
 @pytest.mark.parametrize("speedup", [1.05, 1.3, 1.7, 2.5, 4.0, 6.0])
