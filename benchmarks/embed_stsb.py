@@ -62,7 +62,7 @@ def main() -> None:
     for rate in map(float, options.rates.split(",")):
         checkpoint = load_checkpoint(options.model)
         plan = prune_checkpoint(
-            checkpoint, texts, PruningSettings(flops_reduction=rate, method=options.method), options.seed
+            checkpoint, texts, PruningSettings(flops_reduction=rate, method=options.method, seed=options.seed)
         )
         pruned = embed(checkpoint, single)
         metric = spearman(*(cosine_of_pairs(x[first], x[second]) for x in (dense, pruned)), labels)

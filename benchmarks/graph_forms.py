@@ -123,7 +123,7 @@ def main() -> None:
         ]
         implied[rate] = 1.0
         if rate:
-            plan = prune_checkpoint(checkpoint, texts, PruningSettings(flops_reduction=rate), 0)
+            plan = prune_checkpoint(checkpoint, texts, PruningSettings(flops_reduction=rate))
             implied[rate] = plan.dense_flops / plan.kept_flops
         with tempfile.TemporaryDirectory() as folder:
             sessions = open_sessions(write_forms(checkpoint, feeds, Path(folder)))

@@ -104,7 +104,7 @@ def write_models(model: str, texts: str, rate: float, samples: int, folder: Path
     for name in ("dense", "pruned"):
         checkpoint = load_checkpoint(model)
         if name == "pruned":
-            prune_checkpoint(checkpoint, examples, PruningSettings(flops_reduction=rate), 0)
+            prune_checkpoint(checkpoint, examples, PruningSettings(flops_reduction=rate))
         spec = model_spec(checkpoint, {})
         (folder / name).mkdir()
         write_variant(exported_graph(ServingModule(checkpoint).eval(), spec), spec, REFERENCE, folder / name)

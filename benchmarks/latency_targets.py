@@ -103,7 +103,7 @@ class Bench:
 
     def _curves(self) -> tuple[SensitivityCurve, ...]:
         journal = self.options.results.with_suffix(f".{self.name}.curves")
-        return sensitivity_of(self.load(), self.texts, PruningSettings(), 0, journal_folder=journal)
+        return sensitivity_of(self.load(), self.texts, PruningSettings(), journal_folder=journal)
 
     def run(self, shape: str, speedup: float) -> dict[str, Any]:
         """Meet one target, and find what a FLOPs budget of the same latency gives."""
@@ -151,7 +151,7 @@ class Bench:
 
     def _prune(self, widths: Widths) -> tuple[EncoderCheckpoint, PruningPlan]:
         checkpoint = self.load()
-        return checkpoint, prune_checkpoint(checkpoint, self.texts, PruningSettings(widths=tuple(widths)), 0)
+        return checkpoint, prune_checkpoint(checkpoint, self.texts, PruningSettings(widths=tuple(widths)))
 
     def _proof(self, checkpoint: EncoderCheckpoint, plan: PruningPlan, target: LatencyTarget) -> dict[str, float]:
         pruned = outputs(checkpoint, self.held_out)

@@ -47,7 +47,7 @@ def measure(folder: Path, method: str, texts: Path, samples: int) -> tuple[int, 
     with torch.no_grad():
         adapter.encode(checkpoint.batches(examples[:8])[0].inputs)
     loaded = peak_mib()
-    plan = prune_checkpoint(checkpoint, examples, PruningSettings(flops_reduction=0.5, method=method), 0)
+    plan = prune_checkpoint(checkpoint, examples, PruningSettings(flops_reduction=0.5, method=method))
     return plan.calibration.tokens, peak_mib() - loaded
 
 

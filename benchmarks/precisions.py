@@ -76,7 +76,7 @@ def main() -> None:
             for batch in checkpoint.batches(train[:RANGE_TEXTS])
         ]
         if rate:
-            prune_checkpoint(checkpoint, train, PruningSettings(flops_reduction=rate), 0)
+            prune_checkpoint(checkpoint, train, PruningSettings(flops_reduction=rate))
         spec, module = model_spec(checkpoint, {}), ServingModule(checkpoint).eval()
         graph = exported_graph(module, spec)
         with tempfile.TemporaryDirectory() as temporary:

@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace, rate: float) -> dict[str, Any]:
     loaded = peak_mib()
     start = time.perf_counter()
     plan = prune_checkpoint(
-        checkpoint, texts, PruningSettings(flops_reduction=rate, method=options.method), options.seed
+        checkpoint, texts, PruningSettings(flops_reduction=rate, method=options.method, seed=options.seed)
     )
     seconds = time.perf_counter() - start
     above = peak_mib() - loaded

@@ -140,9 +140,9 @@ class Bench:
                     continue
                 checkpoint = load_checkpoint(self.model)
                 start = time.perf_counter()
-                asked = PruningSettings(flops_reduction=rate, **settings)
+                asked = PruningSettings(flops_reduction=rate, seed=seed, **settings)
                 try:
-                    plan = prune_checkpoint(checkpoint, texts, asked, seed, journal_folder=Path(journal))
+                    plan = prune_checkpoint(checkpoint, texts, asked, journal_folder=Path(journal))
                 except BudgetError as error:  # kcm2023 keeps all heads
                     print(f"{self.task} {variant} {rate:.0%}: {error}", flush=True)
                     continue

@@ -49,7 +49,6 @@ class PruningTask(BaseModel):
     pooling: str | None
     texts: tuple[tuple[str, str | None], ...]
     settings: PruningSettings
-    seed: int
     device: str
     offload: bool
     journal: str
@@ -61,7 +60,7 @@ class PruningTask(BaseModel):
         examples = [Example(*pair) for pair in self.texts]
         placement = placement_on(own_device(self.device), self.offload)
         run = sensitivity_of if self.curves_only else prune_checkpoint
-        run(checkpoint, examples, self.settings, self.seed, placement, Path(self.journal))
+        run(checkpoint, examples, self.settings, placement, Path(self.journal))
 
 
 @contextlib.contextmanager

@@ -28,7 +28,6 @@ def prune_checkpoint(
     checkpoint: EncoderCheckpoint,
     examples: Sequence[Example],
     settings: PruningSettings,
-    seed: int,
     placement: Placement = CPU,
     journal_folder: Path | None = None,
     progress: Progress = lambda _: None,
@@ -38,8 +37,7 @@ def prune_checkpoint(
     Args:
         checkpoint: a dense checkpoint; its model is cut and re-tuned.
         examples: the texts to calibrate on; a sentence embedder reads the texts of a pair one by one.
-        settings: the budget and the hyperparameters.
-        seed: the seed that the examples were drawn with; it also decides which tokens are masked, where some are.
+        settings: the budget, the hyperparameters, and the seed that the examples were drawn with.
         placement: where and in what precision the network runs; the model is on the CPU before and after.
         journal_folder: where finished sublayers are kept, so that a killed run can go on.
         progress: told how far the run is, from 0 to 1.
@@ -53,7 +51,7 @@ def prune_checkpoint(
 
     """
     method = method_for(settings)
-    prepared = _prepare(checkpoint, examples, settings, seed, placement, journal_folder, progress)
+    prepared = _prepare(checkpoint, examples, settings, placement, journal_folder, progress)
     checkpoint.model.to(placement.storage)
     with prepared.run.spill:
         layers = method.prune(prepared.run)
@@ -75,7 +73,6 @@ def sensitivity_of(
     checkpoint: EncoderCheckpoint,
     examples: Sequence[Example],
     settings: PruningSettings,
-    seed: int,
     placement: Placement = CPU,
     journal_folder: Path | None = None,
     progress: Progress = lambda _: None,
@@ -85,7 +82,7 @@ def sensitivity_of(
     Pruning measures the same curves itself, unless it is given widths: this is for whoever chooses those.
     Arguments and errors are those of `prune_checkpoint`; of the settings only what concerns the texts is used.
     """
-    prepared = _prepare(checkpoint, examples, settings, seed, placement, journal_folder, progress)
+    prepared = _prepare(checkpoint, examples, settings, placement, journal_folder, progress)
     checkpoint.model.to(placement.storage)
     with prepared.run.spill:
         curves = measure_sensitivity(prepared.run)
@@ -106,7 +103,6 @@ def _prepare(
     checkpoint: EncoderCheckpoint,
     examples: Sequence[Example],
     settings: PruningSettings,
-    seed: int,
     placement: Placement,
     journal_folder: Path | None,
     progress: Progress,
@@ -119,7 +115,7 @@ def _prepare(
     keep_large_blocks_apart()
     examples = checkpoint.task.texts(examples)
     adapter = checkpoint.open()
-    batches = checkpoint.batches(examples, seed)
+    batches = checkpoint.batches(examples, settings.seed)
     tokens = check_tokens(batches, adapter.shape)
     source_sha256 = checkpoint.folder.weights_sha256()
     texts_sha256 = examples_sha256(examples)
@@ -128,14 +124,14 @@ def _prepare(
         decided_by = fingerprint(
             source=source_sha256,
             texts=texts_sha256,
-            seed=seed,
+            seed=settings.seed,
             task=repr(checkpoint.task),
             pooling=checkpoint.pooled_by,
             placement=repr(placement),
         )
         journal = Journal(journal_folder, decided_by)
     run = PruningRun(adapter, shard(batches), settings, placement, journal, Spill(journal_folder), progress)
-    calibration = CalibrationRecord(texts=len(examples), tokens=tokens, sha256=texts_sha256, seed=seed)
+    calibration = CalibrationRecord(texts=len(examples), tokens=tokens, sha256=texts_sha256, seed=settings.seed)
     return _Prepared(run, source_sha256, calibration)
 
 

@@ -48,7 +48,6 @@ def prune_and_measure(
             pruned,
             job.calibration,
             settings,
-            settings.seed,
             job.placement,
             journal,
             lambda share: progress(PRUNING_SHARE * share),

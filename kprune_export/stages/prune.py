@@ -52,9 +52,7 @@ def pruned(
     """
     checkpoint = job.take_dense()
     with helped(pruning_task(job, settings, journal)):
-        plan = prune_checkpoint(
-            checkpoint, job.calibration, settings, job.recipe.seed, job.placement, journal, progress
-        )
+        plan = prune_checkpoint(checkpoint, job.calibration, settings, job.placement, journal, progress)
     return checkpoint, plan
 
 
@@ -81,7 +79,6 @@ def pruning_task(job: Job, settings: PruningSettings, journal: Path) -> PruningT
         pooling=job.source.pooling,
         texts=tuple((x.text, x.pair) for x in job.calibration),
         settings=settings,
-        seed=settings.seed,
         device=job.recipe.device,
         offload=job.recipe.offload,
         journal=str(journal.resolve()),

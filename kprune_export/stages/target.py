@@ -109,7 +109,6 @@ class SensitivityStage(Stage):
                     job.take_dense(),
                     job.calibration,
                     settings,
-                    job.recipe.seed,
                     job.placement,
                     desk.scratch,
                     desk.progress,

@@ -32,7 +32,7 @@ class PruningSettings(BaseModel):
     ridge: Annotated[float, Field(ge=0)] | None = None
     """How strongly tuned weights are drawn to the old ones, relative to each feature's energy."""
     seed: int = 0
-    """The seed of a method that draws at random."""
+    """The seed that the texts were drawn with; it also decides which tokens are masked, and what `random` keeps."""
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:

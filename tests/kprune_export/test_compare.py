@@ -105,7 +105,7 @@ def test_figures_are_those_of_pruning_and_measuring_by_hand(classifier: Path, la
     calibration, held_out = split_examples(read_examples(labelled, Columns()), 60, 20, 3)
     dense, pruned = load_checkpoint(classifier), load_checkpoint(classifier)
     settings = PruningSettings(flops_reduction=0.5, sequence_length=16, method="kwon2022", seed=3)
-    plan = prune_checkpoint(pruned, calibration, settings, seed=3)
+    plan = prune_checkpoint(pruned, calibration, settings)
     assert cell.measured.layers == tuple(Layer(heads=len(x.heads), neurons=len(x.neurons)) for x in plan.layers)
     divergences, right, same = [], 0, 0
     for example in held_out:

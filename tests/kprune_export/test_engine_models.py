@@ -162,7 +162,7 @@ def test_a_real_model_that_is_cut_builds_in_every_precision(reduction: float, mi
     checkpoint = load_checkpoint(minilm)
     texts = docstring_examples(32, 0)
     asked = PruningSettings(flops_reduction=reduction, method="magnitude")
-    plan = prune_checkpoint(checkpoint, texts, asked, 0)
+    plan = prune_checkpoint(checkpoint, texts, asked)
     spec = model_spec(checkpoint, {})
     graph = exported_graph(ServingModule(checkpoint).eval(), spec)
     feeds = [{name: batch.inputs[name].numpy() for name in checkpoint.inputs} for batch in checkpoint.batches(texts)]

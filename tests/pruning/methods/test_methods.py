@@ -29,7 +29,7 @@ def prune(
 ) -> tuple[PruningPlan, dict[str, Tensor]]:
     checkpoint = load_checkpoint(folder)
     settings = PruningSettings(flops_reduction=reduction, method=method, sequence_length=16)
-    plan = prune_checkpoint(checkpoint, texts, settings, seed=0, journal_folder=journal)
+    plan = prune_checkpoint(checkpoint, texts, settings, journal_folder=journal)
     return plan, {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
 
 
@@ -63,7 +63,7 @@ def test_widths_may_be_given_in_place_of_a_budget(classifier: Path, texts: list[
     widths = tuple((len(layer.heads), len(layer.neurons)) for layer in by_budget.layers)
     checkpoint = load_checkpoint(classifier)
     settings = PruningSettings(widths=widths, sequence_length=16)
-    plan = prune_checkpoint(checkpoint, texts, settings, seed=0)
+    plan = prune_checkpoint(checkpoint, texts, settings)
     assert plan.layers == by_budget.layers
     assert same(weights, dict(checkpoint.model.state_dict()))
     assert plan.requested_reduction is None
@@ -75,7 +75,7 @@ def test_sensitivity_is_what_pruning_measures_and_changes_nothing(
 ) -> None:
     checkpoint, untouched = load_checkpoint(classifier), load_checkpoint(classifier)
     settings = PruningSettings(sequence_length=16)
-    curves = sensitivity_of(checkpoint, texts, settings, seed=0, journal_folder=tmp_path)
+    curves = sensitivity_of(checkpoint, texts, settings, journal_folder=tmp_path)
     assert same(dict(checkpoint.model.state_dict()), dict(untouched.model.state_dict()))
     assert [(curve.widths[0], curve.widths[-1]) for curve in curves] == [(4, 0), (48, 0)] * 2
     assert all(abs(curve.losses[0]) < 1e-4 < curve.losses[-1] for curve in curves)
@@ -100,7 +100,7 @@ def test_widths_that_do_not_fit_are_refused(
     widths: tuple[tuple[int, int], ...], method: str, message: str, classifier: Path, texts: list[Example]
 ) -> None:
     with pytest.raises(BudgetError, match=message):
-        prune_checkpoint(load_checkpoint(classifier), texts, PruningSettings(widths=widths, method=method), seed=0)
+        prune_checkpoint(load_checkpoint(classifier), texts, PruningSettings(widths=widths, method=method))
 
 
 @pytest.mark.parametrize("method", ["kwon2022", "kcm2023", "magnitude"])
@@ -111,7 +111,7 @@ def test_peers_prune_every_family(
     checkpoint = load_checkpoint(make_checkpoint(family=family))
     dense = load_checkpoint(checkpoint.folder.path)
     settings = PruningSettings(flops_reduction=0.2, method=method, sequence_length=16)
-    plan = prune_checkpoint(checkpoint, texts, settings, seed=0)
+    plan = prune_checkpoint(checkpoint, texts, settings)
     assert 0 <= plan.flops_reduction - 0.2 < plan.costs.neuron / plan.dense_flops
     adapter, moved, apart = dense.open(), 0.0, 0.0
     for batch in dense.batches(texts[:16]):
@@ -184,7 +184,7 @@ def test_tuning_brings_the_student_nearer_to_the_teacher(
     def divergence() -> float:
         checkpoint = load_checkpoint(classifier)
         settings = PruningSettings(flops_reduction=0.5, method=method, sequence_length=16)
-        prune_checkpoint(checkpoint, texts, settings, seed=0)
+        prune_checkpoint(checkpoint, texts, settings)
         teacher, student, total = dense.open(), checkpoint.open(), 0.0
         for batch in batches:
             context = teacher.context(batch.attention_mask)
@@ -218,7 +218,7 @@ def test_refusals(classifier: Path, texts: list[Example], tmp_path: Path) -> Non
     with pytest.raises(CalibrationError, match=r"hold 5 tokens, but at least 12 are needed for this model's 48"):
         prune(classifier, [Example("good bad film")], 0.5)
     checkpoint = load_checkpoint(classifier)
-    plan = prune_checkpoint(checkpoint, texts, PruningSettings(flops_reduction=0.5), seed=0)
+    plan = prune_checkpoint(checkpoint, texts, PruningSettings(flops_reduction=0.5))
     save_pruned(checkpoint, plan, tmp_path)
     with pytest.raises(CheckpointError, match="is pruned already, by 50"):
         prune(tmp_path, texts, 0.5)

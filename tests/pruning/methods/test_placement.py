@@ -21,7 +21,7 @@ def test_offloading_changes_nothing(
 ) -> None:
     settings = PruningSettings(flops_reduction=0.3, sequence_length=16, method=method)
     expected = load_checkpoint(classifier)
-    plan = prune_checkpoint(expected, texts, settings, 0)
+    plan = prune_checkpoint(expected, texts, settings)
     held, most = set[int](), 0
     place = torch.nn.Module.to
 
@@ -34,7 +34,7 @@ def test_offloading_changes_nothing(
     checkpoint = load_checkpoint(classifier)
     layers = {id(layer) for layer in checkpoint.model.bert.encoder.layer}
     monkeypatch.setattr(torch.nn.Module, "to", watched)
-    assert prune_checkpoint(checkpoint, texts, settings, 0, OFFLOADED) == plan
+    assert prune_checkpoint(checkpoint, texts, settings, OFFLOADED) == plan
     assert most == 1  # never more than one layer, whatever the depth
     assert len(layers) == 2
     weights = expected.model.state_dict()
@@ -68,7 +68,7 @@ def test_a_plan_in_bf16_is_nearly_that_in_float32(
     method: str, reduction: float, classifier: Path, texts: list[Example]
 ) -> None:
     settings = PruningSettings(flops_reduction=reduction, sequence_length=16, method=method)
-    plans = [prune_checkpoint(load_checkpoint(classifier), texts, settings, 0, x) for x in (CPU, IN_BF16)]
+    plans = [prune_checkpoint(load_checkpoint(classifier), texts, settings, x) for x in (CPU, IN_BF16)]
     assert abs(plans[0].flops_reduction - plans[1].flops_reduction) < 0.01
     for exact, rough in zip(plans[0].layers, plans[1].layers, strict=True):
         assert len(set(exact.neurons) ^ set(rough.neurons)) <= 0.25 * 48
@@ -87,7 +87,7 @@ def test_devices_that_are_not_there(classifier: Path, texts: list[Example]) -> N
         placement_on("cuda:99", offload=False)
     settings = PruningSettings(flops_reduction=0.5, method="kprune-paper")
     with pytest.raises(DeviceError, match="kprune-paper runs backward through all layers at once"):
-        prune_checkpoint(load_checkpoint(classifier), texts, settings, 0, OFFLOADED)
+        prune_checkpoint(load_checkpoint(classifier), texts, settings, OFFLOADED)
 
 
 @pytest.mark.gpu
@@ -95,7 +95,7 @@ def test_devices_that_are_not_there(classifier: Path, texts: list[Example]) -> N
 def test_on_a_gpu(offload: bool, classifier: Path, texts: list[Example]) -> None:
     settings = PruningSettings(flops_reduction=0.5, sequence_length=16)
     checkpoint = load_checkpoint(classifier)
-    plan = prune_checkpoint(checkpoint, texts, settings, 0, placement_on("cuda", offload))
-    on_cpu = prune_checkpoint(load_checkpoint(classifier), texts, settings, 0)
+    plan = prune_checkpoint(checkpoint, texts, settings, placement_on("cuda", offload))
+    on_cpu = prune_checkpoint(load_checkpoint(classifier), texts, settings)
     assert abs(plan.flops_reduction - on_cpu.flops_reduction) < 0.01
     assert {value.device.type for value in checkpoint.model.state_dict().values()} == {"cpu"}
