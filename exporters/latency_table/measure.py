@@ -77,36 +77,33 @@ def measure_table(
     sizes = request.dimensions
     heads, neurons = head_counts(sizes.heads), ffn_widths(sizes.neurons, request.align)
     middle = (heads[len(heads) // 2], min(neurons, key=lambda width: abs(width - sizes.neurons / 2)))
-    uniform = [
-        (sizes.heads, sizes.neurons),
-        middle,
-        *((h, middle[1]) for h in heads),
-        *((middle[0], n) for n in neurons),
-    ]
+    uniform = [middle, *((h, middle[1]) for h in heads), *((middle[0], n) for n in neurons)]
     uneven = _random_widths(sizes, heads, neurons)
-    models: list[Widths] = [[pair] * sizes.layers for pair in dict.fromkeys(uniform)] + list(uneven)
+    others: list[Widths] = [[pair] * sizes.layers for pair in dict.fromkeys(uniform)] + list(uneven)
+    dense, half = [(sizes.heads, sizes.neurons)] * sizes.layers, len(others) // 2
+    # the dense model's time divides all others, so that no single bad moment may decide it
+    models: list[Widths] = [dense, *others[:half], dense, *others[half:], dense]
     reference = [middle] * sizes.layers
-    ratios: dict[tuple[tuple[int, int], ...], list[float]] = {}
+    ratios: dict[tuple[tuple[int, int], ...], list[list[float]]] = {}
     noise: list[NoiseCheck] = []
     reference_ms: list[list[float]] = [[] for _ in request.shapes]
     with open_at(reference) as middle_runner:
         for number, widths in enumerate(models):
             with open_at(widths) as runner:
-                found = []
+                found = ratios.setdefault(tuple(widths), [[] for _ in request.shapes])
                 for index, shape in enumerate(request.shapes):
                     timed = timed_in_turn((runner, middle_runner), request.spec, shape, TIMING, request.timer)
-                    found.append(float(np.median(timed.ratios)))
+                    found[index].extend(timed.ratios)
                     reference_ms[index] += timed.seconds[1]
                     if list(widths) == reference:  # the same model twice
                         low, high = speedup_interval(timed.ratios)
-                        noise.append(NoiseCheck(ratio=found[-1], low=low, high=high))
-            ratios[tuple(widths)] = found
+                        noise.append(NoiseCheck(ratio=float(np.median(timed.ratios)), low=low, high=high))
             progress((number + 1) / len(models))
     return tuple(
         _shape_table(
             request,
             str(shape),
-            {widths: found[index] for widths, found in ratios.items()},
+            {widths: float(np.median(found[index])) for widths, found in ratios.items()},
             middle,
             uneven,
             1000 * float(np.median(reference_ms[index])),

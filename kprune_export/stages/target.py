@@ -159,7 +159,11 @@ class TargetedPruneStage(PruneStage):
             record = search.run(None, variant)
         else:
             with rehearsals(models_of(job), target, job.source, job.recipe.timing) as timed:
-                record = search.meet(timed.of_widths, lambda widths: timed.of_finished(*prune_to(widths)), variant)
+
+                def finish(widths: Widths) -> float:
+                    return timed.of_finished(*prune_to(widths), search.asked_share)
+
+                record = search.meet(timed.of_widths, finish, variant)
         taken = record.taken.widths
         save(job, *(made[taken] if taken in made else prune_to(taken)), desk.folder)
         record.write(desk.folder / TARGET)

@@ -14,6 +14,7 @@ from exporters.spec import ModelSpec, Shape
 from kprune_export.stages.export import model_spec
 from kprune_export.target.models import OnnxModels
 from kprune_export.target.record import LatencyTarget
+from kprune_export.target.search import confirmed
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.plan import PruningPlan
 from pruning.serving import ServingModule
@@ -43,12 +44,21 @@ class Rehearsals:
         with self.models.open(widths) as candidate:
             return self._share(candidate)
 
-    def of_finished(self, pruned: EncoderCheckpoint, plan: PruningPlan) -> float:
-        """Return the share of the dense model's time that a model takes that is pruned, and still in memory."""
+    def of_finished(self, pruned: EncoderCheckpoint, plan: PruningPlan, asked_share: float | None) -> float:
+        """Return the share of the dense model's time that a model takes that is pruned, and still in memory.
+
+        Args:
+            pruned: the model.
+            plan: what was kept of it.
+            asked_share: the share that it should take, from which a miss has to be confirmed; None to time it once.
+
+        """
         pruned.model.requires_grad_(False)
         spec = replace(model_spec(pruned, {}), attention_layers=plan.attention_layers)
         with self.models.open_graph(exported_graph(ServingModule(pruned), spec), spec) as candidate:
-            return self._share(candidate)
+            if asked_share is None:
+                return self._share(candidate)
+            return confirmed(lambda: self._share(candidate), asked_share)
 
     def _share(self, candidate: Runner) -> float:
         shares: dict[str, float] = {}

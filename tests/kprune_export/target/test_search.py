@@ -10,7 +10,7 @@ from exporters.machine import describe_machine
 from kprune_export.errors import TargetError
 from kprune_export.target.outcome import target_outcome
 from kprune_export.target.record import LatencyTarget, SensitivityRecord, TargetRecord, TargetShape
-from kprune_export.target.search import TimeSearch
+from kprune_export.target.search import TimeSearch, confirmed
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 
 SIZES = EncoderDimensions(family="bert", layers=2, hidden_size=64, heads=4, head_size=16, neurons=64)
@@ -146,6 +146,21 @@ def test_the_nearest_of_the_finished_models_is_taken() -> None:
     record = found.meet(found.predicted_share, lambda _: next(seen), "onnxruntime-fp32")
     assert [x.finished_share for x in record.rounds if x.finished_share] == [0.6, 0.4, 0.53, 0.45]
     assert record.taken.finished_share == 0.53
+
+
+@pytest.mark.parametrize(
+    ("shares", "believed", "timed"),
+    [
+        ((0.51, 0.9, 0.9), 0.51, 1),  # near enough: not timed again
+        ((0.56, 0.49, 0.505), 0.505, 3),  # something disturbed the first timing
+        ((0.56, 0.55, 0.5), 0.55, 3),  # it really is too slow
+        ((0.44, 0.45, 0.43), 0.44, 3),  # or too fast
+    ],
+)
+def test_a_miss_is_believed_when_it_is_seen_again(shares: tuple[float, ...], believed: float, timed: int) -> None:
+    timings = iter(shares)
+    assert confirmed(lambda: next(timings), 0.5) == believed
+    assert tuple(timings) == shares[timed:]
 
 
 def test_a_carried_table_is_trusted() -> None:
