@@ -134,13 +134,13 @@ class TimeSearch:
             chosen=nearest,
         )
 
-    def meet(self, rehearse: Rehearse, finish: Finish, variant: str) -> TargetRecord:
+    def meet(self, rehearse: Rehearse | None, finish: Finish, variant: str) -> TargetRecord:
         """Search and rehearse as `run`, then make the model; where that is not near enough, correct and search again.
 
         Widths alone decide how long a model takes, except for how many of its products bear 8 bits.
 
         Args:
-            rehearse: measures widths.
+            rehearse: measures widths; None where finished models are to say how right the table is.
             finish: makes the model and measures it.
             variant: the variant's name, for the record.
 
