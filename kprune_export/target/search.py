@@ -119,7 +119,7 @@ class TimeSearch:
             measured = rehearse(widths) if rehearse else None
             loss = self.loss(widths)
             rounds.append(Rehearsal(widths=widths, loss=loss, predicted_share=predicted, measured_share=measured))
-            if measured is None or abs(asked / measured - 1) <= TOLERANCE or len(rounds) > CORRECTIONS:
+            if measured is None or _off(measured, asked) <= TOLERANCE or len(rounds) > CORRECTIONS:
                 break
             correction = measured / predicted
         nearest = min(range(len(rounds)), key=lambda number: _miss(rounds[number], asked))
@@ -154,7 +154,7 @@ class TimeSearch:
             share = finish(rounds[number].widths)
             rounds[number] = rounds[number].model_copy(update={"finished_share": share})
             made = [x for x in rounds if x.finished_share is not None]
-            if abs(self.asked_share / share - 1) <= FINISHED_TOLERANCE or len(made) > CORRECTIONS:
+            if _off(share, self.asked_share) <= FINISHED_TOLERANCE or len(made) > CORRECTIONS:
                 break
             widths = self.find(self.asked_share * rounds[number].predicted_share / share)
             if any(widths == x.widths for x in made):
@@ -162,7 +162,7 @@ class TimeSearch:
             predicted, loss = self.predicted_share(widths), self.loss(widths)
             rounds.append(Rehearsal(widths=widths, loss=loss, predicted_share=predicted, measured_share=None))
             number = len(rounds) - 1
-        nearest = min(made, key=lambda x: abs(self.asked_share / (x.finished_share or 1) - 1))
+        nearest = min(made, key=lambda x: _off(x.finished_share or 1, self.asked_share))
         return record.model_copy(update={"rounds": tuple(rounds), "chosen": rounds.index(nearest)})
 
 
@@ -177,11 +177,16 @@ def confirmed(time_once: Callable[[], float], asked_share: float) -> float:
 
     """
     share = time_once()
-    if abs(asked_share / share - 1) <= FINISHED_TOLERANCE:
+    if _off(share, asked_share) <= FINISHED_TOLERANCE:
         return share
     return sorted((share, time_once(), time_once()))[1]
 
 
+def _off(share: float, asked: float) -> float:
+    """How far a speedup is from the one asked for, both given as shares of the dense model's time."""
+    return abs(asked / share - 1)
+
+
 def _miss(found: Rehearsal, asked: float) -> float:
     """How far a rehearsal is from what was asked, whatever its sign."""
-    return 0.0 if found.measured_share is None else abs(asked / found.measured_share - 1)
+    return 0.0 if found.measured_share is None else _off(found.measured_share, asked)
