@@ -24,6 +24,7 @@ from exporters.graph.attention import (
 from exporters.graph.int8 import MatmulError, matmul_errors, quantize_for_cpu, quantize_for_tensorrt
 from exporters.graph.precision import lower_precision
 from exporters.graph.residuals import subtract_residuals
+from exporters.graph.smoothing import smooth_activations
 from exporters.graph.tables import quantize_tables
 from exporters.onnx_file import OnnxArtefact, write_onnx
 from exporters.precision import Precision
@@ -164,6 +165,7 @@ def write_variant(
         dynamic = variant.runtime is Runtime.ONNXRUNTIME
         matmuls = matmul_errors(model, feeds, threads, dynamic=dynamic)
         if dynamic:
+            matmuls = smooth_activations(model, matmuls, feeds, threads)
             quantize_for_cpu(model, matmuls)
             tables = quantize_tables(model)
         else:

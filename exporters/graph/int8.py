@@ -10,7 +10,7 @@ they are, and both are reported. Weights are symmetric with one scale for each o
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class MatmulError(BaseModel):
         input_range: the largest absolute value that it multiplies, where activations have a fixed range.
         relative_error: root mean square of (quantized - exact) over that of the exact output.
         quantized: whether the exported graph quantizes it.
+        smoothed: whether what it multiplies is smoothed before (`exporters.graph.smoothing`).
 
     """
 
@@ -57,6 +58,7 @@ class MatmulError(BaseModel):
     input_range: float | None
     relative_error: float
     quantized: bool
+    smoothed: bool = False
 
 
 def quantized_weight(weight: Float) -> Float:
@@ -116,36 +118,60 @@ def matmul_errors(model: ir.Model, feeds: Sequence[Feeds], threads: int, *, dyna
     nodes = [node for node in model.graph if node.op_type == "MatMul" and is_constant(node.inputs[1])]
     if not nodes:  # all sublayers are emptied; asked for no outputs, ONNX Runtime would give all
         return ()
-    exact = {node.name or "": constant_of(node.inputs[1]).astype(np.float32) for node in nodes}
-    coarse = {name: quantized_weight(weight) for name, weight in exact.items()}
-    largest = dict.fromkeys(exact, 0.0)
+    ranges: dict[str, float] | None = None
     if not dynamic:
-        for batch in _activations(model, nodes, feeds, threads):
+        ranges = dict.fromkeys((node.name or "" for node in nodes), 0.0)
+        for batch in activations(model, nodes, feeds, threads):
             for name, x in batch.items():
-                largest[name] = max(largest[name], float(np.abs(x).max()))
-    lost, whole = dict.fromkeys(exact, 0.0), dict.fromkeys(exact, 0.0)
-    for batch in _activations(model, nodes, feeds, threads):
-        for name, x in batch.items():
-            right = x @ exact[name]
-            rounded = quantized_dynamically(x) if dynamic else quantized_statically(x, largest[name])
-            lost[name] += float(np.square(rounded @ coarse[name] - right, dtype=np.float64).sum())
-            whole[name] += float(np.square(right, dtype=np.float64).sum())
-    return tuple(_error(node, lost, whole, None if dynamic else largest[node.name or ""]) for node in nodes)
-
-
-def _error(node: ir.Node, lost: dict[str, float], whole: dict[str, float], largest: float | None) -> MatmulError:
-    weight, name = node.inputs[1], node.name or ""
-    error = float(np.sqrt(lost[name] / whole[name])) if whole[name] else 0.0
-    return MatmulError(
-        node=name,
-        weight=(weight.name or "") if weight is not None else "",
-        input_range=largest,
-        relative_error=error,
-        quantized=error <= LARGEST_ERROR,
+                ranges[name] = max(ranges[name], float(np.abs(x).max()))
+    errors = relative_errors(model, nodes, feeds, threads, ranges=ranges)
+    return tuple(
+        MatmulError(
+            node=name,
+            weight=input_of(node, 1).name or "",
+            input_range=None if ranges is None else ranges[name],
+            relative_error=errors[name],
+            quantized=errors[name] <= LARGEST_ERROR,
+        )
+        for node, name in zip(nodes, errors, strict=True)
     )
 
 
-def _activations(
+def relative_errors(
+    model: ir.Model,
+    nodes: Sequence[ir.Node],
+    feeds: Sequence[Feeds],
+    threads: int,
+    *,
+    ranges: Mapping[str, float] | None = None,
+    scales: Mapping[str, Float] | None = None,
+) -> dict[str, float]:
+    """Return, by the nodes' names, the root mean square of each one's own error over that of its exact output.
+
+    Args:
+        model: a float32 graph.
+        nodes: its multiplications by constant weights.
+        feeds: calibration batches.
+        threads: how many ONNX Runtime uses.
+        ranges: by the nodes' names, the largest activation; each batch's own range unless given.
+        scales: by the nodes' names, what activations are divided and the weights' rows multiplied by, (inputs,).
+
+    """
+    exact = {node.name or "": constant_of(node.inputs[1]).astype(np.float32) for node in nodes}
+    scaled = {name: weight * scales[name][:, None] for name, weight in exact.items()} if scales else exact
+    coarse = {name: quantized_weight(weight) for name, weight in scaled.items()}
+    lost, whole = dict.fromkeys(exact, 0.0), dict.fromkeys(exact, 0.0)
+    for batch in activations(model, nodes, feeds, threads):
+        for name, x in batch.items():
+            right = x @ exact[name]
+            even = x / scales[name] if scales else x
+            rounded = quantized_dynamically(even) if ranges is None else quantized_statically(even, ranges[name])
+            lost[name] += float(np.square(rounded @ coarse[name] - right, dtype=np.float64).sum())
+            whole[name] += float(np.square(right, dtype=np.float64).sum())
+    return {name: float(np.sqrt(lost[name] / whole[name])) if whole[name] else 0.0 for name in exact}
+
+
+def activations(
     model: ir.Model, nodes: Sequence[ir.Node], feeds: Sequence[Feeds], threads: int
 ) -> Iterator[dict[str, Float]]:
     """Yield, batch by batch, what each node multiplies, as (rows, inputs) by the node's name."""

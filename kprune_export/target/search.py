@@ -67,6 +67,8 @@ class TimeSearch:
     def find(self, share: float) -> tuple[tuple[int, int], ...]:
         """Return the widths that lose least of those that take at most a share, by the table.
 
+        The dense model is never among them, whatever a correction says: it is not faster than itself.
+
         Raises:
             TargetError: nothing does; the message says what would.
 
@@ -79,7 +81,14 @@ class TimeSearch:
                 f"The target, {self.target}, is out of reach: what is left of the model without any head or neuron is "
                 f"only {fastest:.2f} times as fast as the dense one, so ask for clearly less than that."
             )
-        widths = allocate([self._choices(number) for number in range(len(self.curves))], budget)
+        choices = [self._choices(number) for number in range(len(self.curves))]
+        if all(len(x.widths) == 1 for x in choices):
+            raise TargetError(
+                "By the latency table no head and no neuron costs any time, which is noise: measure it again on a "
+                "machine that does nothing else."
+            )
+        budget = min(budget, sum(int(x.costs[-1]) for x in choices) - 1)
+        widths = allocate(choices, budget)
         return tuple(zip(widths[::2], widths[1::2], strict=True))
 
     def _choices(self, number: int) -> WidthChoices:

