@@ -23,12 +23,13 @@ STRENGTH = 0.75
 outliers that are hard to round, which are the only ones that are smoothed here."""
 
 
-def smoothing_scales(largest: Float, weights: Sequence[Float]) -> Float:
+def smoothing_scales(largest: Float, weights: Sequence[Float], strength: float = STRENGTH) -> Float:
     """Return what each channel of the activations is divided by: max|x|^alpha / max|w|^(1 - alpha), float32.
 
     Args:
         largest: the largest absolute value of each channel on calibration texts, (inputs,).
         weights: the weights that the activations are multiplied by, (inputs, outputs) each.
+        strength: alpha.
 
     A channel that is always 0, or that no weight reads, stays as it is.
 
@@ -36,12 +37,18 @@ def smoothing_scales(largest: Float, weights: Sequence[Float]) -> Float:
     rows = np.max([np.abs(weight).max(1) for weight in weights], axis=0).astype(np.float64)
     used = (largest > 0) & (rows > 0)
     x, w = (np.where(used, numbers, 1.0) for numbers in (largest, rows))
-    scales: Float = np.where(used, x**STRENGTH / w ** (1 - STRENGTH), 1.0).astype(np.float32)
+    scales: Float = np.where(used, x**strength / w ** (1 - strength), 1.0).astype(np.float32)
     return scales
 
 
 def smooth_activations(
-    model: ir.Model, errors: Sequence[MatmulError], feeds: Sequence[Feeds], threads: int
+    model: ir.Model,
+    errors: Sequence[MatmulError],
+    feeds: Sequence[Feeds],
+    threads: int,
+    *,
+    above: float = SMOOTHED_FROM,
+    strength: float = STRENGTH,
 ) -> tuple[MatmulError, ...]:
     """Smooth the activations that lose much by rounding, where that makes it less, in place.
 
@@ -50,6 +57,8 @@ def smooth_activations(
         errors: of its multiplications, each input rounded by its own range (`matmul_errors`, dynamic).
         feeds: calibration batches.
         threads: how many ONNX Runtime uses.
+        above: from which error on.
+        strength: how much of the outliers is moved.
 
     Returns:
         The errors, those of smoothed activations measured anew.
@@ -60,12 +69,10 @@ def smooth_activations(
     for node in model.graph:
         if node.name in found:
             groups.setdefault(input_of(node, 0), []).append(node)
-    coarse = [
-        nodes for nodes in groups.values() if max(found[x.name or ""].relative_error for x in nodes) > SMOOTHED_FROM
-    ]
+    coarse = [nodes for nodes in groups.values() if max(found[x.name or ""].relative_error for x in nodes) > above]
     if not coarse:
         return tuple(errors)
-    scales = _scales(model, coarse, feeds, threads)
+    scales = _scales(model, coarse, feeds, threads, strength)
     candidates = [node for nodes in coarse for node in nodes]
     smoothed = relative_errors(model, candidates, feeds, threads, scales=scales)
     for nodes in coarse:
@@ -80,7 +87,7 @@ def smooth_activations(
 
 
 def _scales(
-    model: ir.Model, groups: Sequence[Sequence[ir.Node]], feeds: Sequence[Feeds], threads: int
+    model: ir.Model, groups: Sequence[Sequence[ir.Node]], feeds: Sequence[Feeds], threads: int, strength: float
 ) -> Mapping[str, Float]:
     """Return the scales by the nodes' names."""
     nodes = [node for group in groups for node in group]
@@ -91,8 +98,9 @@ def _scales(
             largest[name] = np.maximum(largest.get(name, channels), channels)
     scales: dict[str, Float] = {}
     for group in groups:
-        both = smoothing_scales(largest[group[0].name or ""], [constant_of(node.inputs[1]) for node in group])
-        scales |= {node.name or "": both for node in group}
+        weights = [constant_of(node.inputs[1]) for node in group]
+        shared = smoothing_scales(largest[group[0].name or ""], weights, strength)
+        scales |= {node.name or "": shared for node in group}
     return scales
 
 
