@@ -22,6 +22,9 @@ STRENGTH = 0.75
 """How much of the outliers is moved, the paper's alpha: 0 none, 1 all. It recommends 0.5, and 0.75 for models with
 outliers that are hard to round, which are the only ones that are smoothed here."""
 
+QUIETEST = 100
+"""No channel's scale is less than this part of the median."""
+
 
 def smoothing_scales(largest: Float, weights: Sequence[Float], strength: float = STRENGTH) -> Float:
     """Return what each channel of the activations is divided by: max|x|^alpha / max|w|^(1 - alpha), float32.
@@ -31,14 +34,19 @@ def smoothing_scales(largest: Float, weights: Sequence[Float], strength: float =
         weights: the weights that the activations are multiplied by, (inputs, outputs) each.
         strength: alpha.
 
-    A channel that is always 0, or that no weight reads, stays as it is.
+    Other texts may wake a channel that was quiet on these, so that no channel's scale is below the median's
+    `QUIETEST`th part; one that was always 0, or that no weight reads, has the median.
 
     """
     rows = np.max([np.abs(weight).max(1) for weight in weights], axis=0).astype(np.float64)
     used = (largest > 0) & (rows > 0)
+    if not used.any():
+        return np.ones(len(rows), np.float32)
     x, w = (np.where(used, numbers, 1.0) for numbers in (largest, rows))
-    scales: Float = np.where(used, x**strength / w ** (1 - strength), 1.0).astype(np.float32)
-    return scales
+    scales = x**strength / w ** (1 - strength)
+    middle = np.median(scales[used])
+    bounded: Float = np.where(used, np.maximum(scales, middle / QUIETEST), middle).astype(np.float32)
+    return bounded
 
 
 def smooth_activations(
@@ -50,7 +58,7 @@ def smooth_activations(
     above: float = SMOOTHED_FROM,
     strength: float = STRENGTH,
 ) -> tuple[MatmulError, ...]:
-    """Smooth the activations that lose much by rounding, where that makes it less, in place.
+    """Smooth the activations that lose much by rounding, where that makes it less, and little enough, in place.
 
     Args:
         model: a float32 graph.
@@ -77,7 +85,8 @@ def smooth_activations(
     smoothed = relative_errors(model, candidates, feeds, threads, scales=scales)
     for nodes in coarse:
         names = [node.name or "" for node in nodes]
-        if max(smoothed[x] for x in names) < max(found[x].relative_error for x in names):
+        after = [smoothed[x] for x in names]
+        if min(after) <= LARGEST_ERROR and max(after) < max(found[x].relative_error for x in names):
             _smooth(model.graph, nodes, scales[names[0]])
             for name in names:
                 changed = {"relative_error": smoothed[name], "quantized": smoothed[name] <= LARGEST_ERROR}

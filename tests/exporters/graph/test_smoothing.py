@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporters.graph.int8 import matmul_errors, quantize_for_cpu
+from exporters.graph.int8 import LARGEST_ERROR, matmul_errors, quantize_for_cpu, relative_errors
 from exporters.graph.smoothing import SMOOTHED_FROM, smooth_activations, smoothing_scales
 
 TEXT = "two (float[B,4] x) => (float[B,3] y, float[B,2] z) { y = MatMul(x, w) z = MatMul(x, v) }"
@@ -11,11 +11,18 @@ CHAIN = "chain (float[B,4] x) => (float[B,4] r, float[B,3] y) { a = Relu(x) y = 
 
 
 def test_scales_by_hand() -> None:
-    """16^0.75 / 16^0.25 = 8 / 2; channels that are always 0, or that no weight reads, stay."""
+    """16^0.75 / 16^0.25 = 8 / 2 and 81^0.75 / 1; what is always 0, or not read, has the median, 15.5."""
     weights = [np.array([[1.0, -16.0], [1.0, 0.5], [3.0, 2.0], [0.0, 0.0]]), np.array([[2.0], [-1.0], [1.0], [0.0]])]
     scales = smoothing_scales(np.array([16.0, 81.0, 0.0, 5.0]), weights)
-    assert scales == pytest.approx([4.0, 27.0, 1.0, 1.0])
+    assert scales == pytest.approx([4.0, 27.0, 15.5, 15.5])
     assert scales.dtype == np.float32
+    assert smoothing_scales(np.array([16.0]), [np.array([[16.0]])], strength=0.5) == pytest.approx([1.0])
+
+
+def test_a_channel_that_was_quiet_is_not_blown_up() -> None:
+    scales = smoothing_scales(np.array([1e-12, 16.0, 16.0]), [np.ones((3, 1))])
+    assert scales == pytest.approx([0.08, 8.0, 8.0])
+    assert smoothing_scales(np.zeros(2), [np.ones((2, 1))]).tolist() == [1.0, 1.0]
 
 
 def with_outlier(numbers: Any) -> Any:
@@ -71,5 +78,19 @@ def test_what_smoothing_does_not_help_stays_as_it_is(graph_of: Any, numbers: Any
     model = graph_of("one (float[B,4] x) => (float[B,2] y) { y = MatMul(x, w) }", w=w)
     errors = matmul_errors(model, [{"x": x}], 2, dynamic=True)
     assert errors[0].relative_error > SMOOTHED_FROM
+    assert smooth_activations(model, errors, [{"x": x}], 2) == errors
+    assert [node.op_type for node in model.graph] == ["MatMul"]
+
+
+def test_what_still_does_not_bear_8_bits_is_not_smoothed(graph_of: Any, numbers: Any) -> None:
+    """Less of an error, but still too much of one: the division would be for nothing."""
+    x = 100 + numbers(60, 4)
+    x[:, 0] *= 4
+    w = np.array([[0.25, 0.01], [-1.0, 0.01], [0.0, -0.01], [0.0, -0.01]], np.float32)
+    model = graph_of("one (float[B,4] x) => (float[B,2] y) { y = MatMul(x, w) }", w=w)
+    errors = matmul_errors(model, [{"x": x}], 2, dynamic=True)
+    scales = smoothing_scales(np.abs(x).max(0), [w])
+    (smoothed,) = relative_errors(model, list(model.graph), [{"x": x}], 2, scales={"MatMul_0": scales}).values()
+    assert LARGEST_ERROR < smoothed < errors[0].relative_error
     assert smooth_activations(model, errors, [{"x": x}], 2) == errors
     assert [node.op_type for node in model.graph] == ["MatMul"]
