@@ -10,7 +10,7 @@ exports it is. ``FLOPs`` is what the encoder's FLOPs alone would give.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,11 @@ from exporters.runners.base import Feeds
 from exporters.runners.onnxruntime_runner import CPU_PROVIDER, session_options, share_thread_pool
 from exporters.spec import Shape
 from exporters.variants import REFERENCE, Precision, Runtime, Variant, write_variant
-from kprune_export.stages.export import model_spec
+from kprune_export.stages.export import feeds_of, model_spec
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples
 
 THREADS = 2
-RANGE_TEXTS = 64
 Rewrite = Callable[[ir.Model], object]
 FORMS: dict[str, tuple[Rewrite, ...]] = {
     "as torch exports it": (),
@@ -45,7 +44,7 @@ OURS, OURS_INT8, FP16 = "ours, fp32", "ours, int8", "ours, fp16"
 LIBRARY_INT8 = "as torch exports it, quantize_dynamic"
 
 
-def write_forms(checkpoint: object, feeds: list[Feeds], folder: Path) -> dict[str, Path]:
+def write_forms(checkpoint: object, feeds: Sequence[Feeds], folder: Path) -> dict[str, Path]:
     """Write a checkpoint's graph in every form and return the files."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -117,10 +116,7 @@ def main() -> None:
     implied = {}
     for rate in [float(text) for text in options.rates.split(",")]:
         checkpoint = load_checkpoint(options.model)
-        feeds: list[Feeds] = [
-            {name: batch.inputs[name].numpy() for name in checkpoint.inputs}
-            for batch in checkpoint.batches(texts[:RANGE_TEXTS])
-        ]
+        feeds = feeds_of(checkpoint, texts)
         implied[rate] = 1.0
         if rate:
             plan = prune_checkpoint(checkpoint, texts, PruningSettings(flops_reduction=rate))

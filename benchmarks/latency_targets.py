@@ -28,9 +28,11 @@ from exporters.latency import TimingSettings
 from exporters.latency_table.record import LatencyTable, Widths
 from exporters.machine import describe_machine
 from exporters.precision import Precision
+from exporters.runners.base import Feeds
 from exporters.runners.onnxruntime_runner import share_thread_pool
 from exporters.spec import Shape
 from exporters.variants import Runtime, Variant
+from kprune_export.stages.export import feeds_of
 from kprune_export.target.models import OnnxModels
 from kprune_export.target.profile import profile_target
 from kprune_export.target.record import LatencyTarget, TargetRecord, TargetShape
@@ -113,10 +115,9 @@ class Bench:
         self.held_out = held_out[: options.held_out_texts]
         self.teacher = outputs(self.dense, self.held_out)
         self.precision = Precision(precision)
-        feeds = ()
+        feeds: tuple[Feeds, ...] = ()
         if self.precision is Precision.INT8:
-            batches = self.dense.batches(self.texts[:64])
-            feeds = tuple({n: batch.inputs[n].numpy() for n in self.dense.inputs} for batch in batches)
+            feeds = feeds_of(self.dense, self.texts)
         variant = Variant(Runtime.ONNXRUNTIME, self.precision)
         self.models = OnnxModels(self.load, variant, options.threads, feeds)
         self.align = default_alignment(self.precision)

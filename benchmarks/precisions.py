@@ -22,11 +22,11 @@ from exporters.metrics import cosine_of_pairs, spearman
 from exporters.onnx_export import exported_graph
 from exporters.parity import check_parity
 from exporters.precision import Precision
-from exporters.runners.base import Feeds, Runner
+from exporters.runners.base import Runner
 from exporters.runners.torch_runner import TorchRunner
 from exporters.tensorrt import EngineSettings, OptimizationProfile, engine_from_onnx
 from exporters.variants import REFERENCE, Runtime, Variant, write_variant
-from kprune_export.stages.export import RANGE_TEXTS, model_spec
+from kprune_export.stages.export import feeds_of, model_spec
 from kprune_export.stages.parity import tolerance_of
 from kprune_export.stages.runners import open_variant
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
@@ -71,10 +71,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for rate in [float(text) for text in options.rates.split(",")]:
         checkpoint = load_checkpoint(options.model)
-        feeds: list[Feeds] = [
-            {name: batch.inputs[name].numpy() for name in checkpoint.inputs}
-            for batch in checkpoint.batches(train[:RANGE_TEXTS])
-        ]
+        feeds = feeds_of(checkpoint, train)
         if rate:
             prune_checkpoint(checkpoint, train, PruningSettings(flops_reduction=rate))
         spec, module = model_spec(checkpoint, {}), ServingModule(checkpoint).eval()

@@ -31,7 +31,7 @@ from exporters.runners.onnxruntime_runner import share_thread_pool
 from exporters.spec import Shape
 from exporters.timers import HostClock
 from exporters.variants import Runtime, Variant
-from kprune_export.stages.export import RANGE_TEXTS, model_spec
+from kprune_export.stages.export import feeds_of, model_spec
 from kprune_export.stages.runners import open_variant
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples
@@ -64,8 +64,7 @@ def main() -> None:
     print("|---" * (len(columns) + 1 + len(shapes)) + "|")
     for rate in [float(text) for text in options.rates.split(",")]:
         checkpoint = load_checkpoint(options.model)
-        batches = checkpoint.batches(train[:RANGE_TEXTS])
-        feeds = [{name: batch.inputs[name].numpy() for name in checkpoint.inputs} for batch in batches]
+        feeds = feeds_of(checkpoint, train)
         if rate:
             prune_checkpoint(checkpoint, train, PruningSettings(flops_reduction=rate))
             checkpoint.model.requires_grad_(False)

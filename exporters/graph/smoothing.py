@@ -99,17 +99,17 @@ def _scales(
     model: ir.Model, groups: Sequence[Sequence[ir.Node]], feeds: Sequence[Feeds], threads: int, strength: float
 ) -> Mapping[str, Float]:
     """Return the scales by the nodes' names."""
-    nodes = [node for group in groups for node in group]
+    firsts = [nodes[0] for nodes in groups]  # all nodes of a group multiply the same
     largest: dict[str, Float] = {}
-    for batch in activations(model, nodes, feeds, threads):
+    for batch in activations(model, firsts, feeds, threads):
         for name, x in batch.items():
             channels = np.abs(x).max(0)
             largest[name] = np.maximum(largest.get(name, channels), channels)
     scales: dict[str, Float] = {}
-    for group in groups:
-        weights = [constant_of(node.inputs[1]) for node in group]
-        shared = smoothing_scales(largest[group[0].name or ""], weights, strength)
-        scales |= {node.name or "": shared for node in group}
+    for first, nodes in zip(firsts, groups, strict=True):
+        weights = [constant_of(node.inputs[1]) for node in nodes]
+        shared = smoothing_scales(largest[first.name or ""], weights, strength)
+        scales |= {node.name or "": shared for node in nodes}
     return scales
 
 

@@ -12,6 +12,7 @@ from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER
 from kprune_export.job import Job
 from kprune_export.proof import Reports
 from kprune_export.stages.base import Desk, Files, ShareDone, Stage
+from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.serving import ServingModule
 from pruning.tasks import Output
@@ -81,7 +82,19 @@ def range_feeds(checkpoint: EncoderCheckpoint, job: Job) -> tuple[Feeds, ...]:
     """Return calibration texts as batches of inputs, to measure int8's ranges on; none where no variant is int8."""
     if not job.recipe.quantizes:
         return ()
-    batches = checkpoint.batches(job.calibration[:RANGE_TEXTS], job.recipe.seed)
+    return feeds_of(checkpoint, job.calibration, job.recipe.seed)
+
+
+def feeds_of(checkpoint: EncoderCheckpoint, texts: Sequence[Example], seed: int = 0) -> tuple[Feeds, ...]:
+    """Return the first `RANGE_TEXTS` texts as batches of inputs.
+
+    Args:
+        checkpoint: what they are for.
+        texts: calibration texts.
+        seed: decides which tokens are masked, for a masked language model.
+
+    """
+    batches = checkpoint.batches(texts[:RANGE_TEXTS], seed)
     return tuple({name: batch.inputs[name].numpy() for name in checkpoint.inputs} for batch in batches)
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from kprune_export.gates import judge
 from kprune_export.pipeline import Outcome, SilentReporter, prune_and_build
 from kprune_export.recipe import Recipe
 from kprune_export.target.record import SensitivityRecord, TargetRecord
+from kprune_export.target.search import TimeSearch
 from pruning.plan import PruningPlan
 
 SETTINGS: dict[str, Any] = {"shapes": "4x32", "target_speedup": 1.3, "align": 128, "timing_seconds": 0.3}
@@ -112,6 +114,11 @@ def test_tables_and_curves_are_used_again(targeted: Outcome, carried: Outcome) -
     assert len(record.rounds) == 1
     assert record.taken.measured_share is None
     assert 0 < record.taken.predicted_share <= 1 / 1.3  # how much less is the table's doing, and so the machine's
+    curves = SensitivityRecord.read(carried.output / "sensitivity.json").curves
+    search = TimeSearch(record.target, LatencyTable.read(carried.output / "latency_table.json"), curves, 128)
+    allowed = product(product(range(5), range(0, 769, 128)), repeat=2)
+    faster = [x for x in allowed if search.predicted_share(x) <= 0.99 / 1.3]  # costs are rounded up in the search
+    assert record.taken.loss <= min(search.loss(x) for x in faster) + 1e-9
     assert carried.manifest.gates == ()  # this is not the machine to be judged on
     assert "that another machine measured, and were not timed here" in (carried.output / "report.html").read_text()
 
