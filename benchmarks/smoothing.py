@@ -19,7 +19,7 @@ from quality import outputs
 
 from exporters.fidelity import row_cosines
 from exporters.graph.attention import attend_token_major, fold_attention_biases
-from exporters.graph.int8 import matmul_errors, quantize_for_cpu
+from exporters.graph.int8 import CPU, matmul_errors, quantize_matmuls
 from exporters.graph.residuals import subtract_residuals
 from exporters.graph.smoothing import smooth_activations
 from exporters.graph.tables import quantize_tables
@@ -38,7 +38,7 @@ from pruning.calibration.examples import flatten_pairs, read_examples, split_exa
 
 THREADS = 2
 INT8 = Variant(Runtime.ONNXRUNTIME, Precision.INT8)
-FORMS = ((1.0, 0.75), (0.05, 0.5), (0.05, 0.75), (0.03, 0.5), (0.03, 0.75), (0.02, 0.75))
+FORMS = ((1.0, 0.75), (0.05, 0.75), (0.03, 0.75), (0.02, 0.5), (0.02, 0.75), (0.0, 0.75))
 """From which error on, and how strongly; first no smoothing at all."""
 
 
@@ -74,13 +74,13 @@ def main() -> None:
         attend_token_major(base)
         fold_attention_biases(base)
         subtract_residuals(base)
-        errors = matmul_errors(base, feeds, THREADS, dynamic=True)
+        errors, channels = matmul_errors(base, feeds, THREADS, CPU)
         with contextlib.ExitStack() as stack:
             first = None
             for above, strength in FORMS:
                 graph = base.clone()
-                found = smooth_activations(graph, errors, feeds, THREADS, above=above, strength=strength)
-                quantize_for_cpu(graph, found)
+                found = smooth_activations(graph, errors, channels, feeds, THREADS, CPU, above=above, strength=strength)
+                quantize_matmuls(graph, found, CPU)
                 quantize_tables(graph)
                 graph.metadata_props.update(spec.metadata)
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
