@@ -2,8 +2,8 @@
 
     python benchmarks/smoothing.py MODEL TRAIN_TEXTS DEV_TEXTS [--rates 0,0.5]
 
-MODEL is a sentence embedder. Each rate's model is written in int8 without smoothing and with it, from several errors
-on and with several strengths. Fidelity is the mean cosine to the same model in fp32, and to the dense one, on
+MODEL is a sentence embedder. Each rate's model is written in int8 without smoothing and with it, with several
+strengths. Fidelity is the mean cosine to the same model in fp32, and to the dense one, on
 DEV_TEXTS; times are of all forms in turn with the unsmoothed one, medians of ratios.
 """
 
@@ -38,8 +38,8 @@ from pruning.calibration.examples import flatten_pairs, read_examples, split_exa
 
 THREADS = 2
 INT8 = Variant(Runtime.ONNXRUNTIME, Precision.INT8)
-FORMS = ((1.0, 0.75), (0.05, 0.75), (0.03, 0.75), (0.02, 0.5), (0.02, 0.75), (0.0, 0.75))
-"""From which error on, and how strongly; first no smoothing at all."""
+STRENGTHS = (None, 0.5, 0.65, 0.75, 0.85)
+"""The paper's alpha; first no smoothing at all."""
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     train, _ = split_examples(flatten_pairs(read_examples(options.train)), options.samples, 200, 0)
     held_out = list(flatten_pairs(read_examples(options.dev))[: options.held_out_texts])
     teacher = outputs(load_checkpoint(options.model), held_out).numpy()
-    columns = ("removed", "smoothed above", "alpha", "smoothed", "in 8 bits", "largest error", "cosine to fp32")
+    columns = ("removed", "alpha", "smoothed", "in 8 bits", "largest error", "cosine to fp32")
     print("| " + " | ".join((*columns, "to dense", *(f"time {shape}" for shape in shapes))) + " |")
     print("|---" * (len(columns) + 1 + len(shapes)) + "|")
     for rate in [float(text) for text in options.rates.split(",")]:
@@ -77,9 +77,11 @@ def main() -> None:
         errors, channels = matmul_errors(base, feeds, THREADS, CPU)
         with contextlib.ExitStack() as stack:
             first = None
-            for above, strength in FORMS:
+            for strength in STRENGTHS:
                 graph = base.clone()
-                found = smooth_activations(graph, errors, channels, feeds, THREADS, CPU, above=above, strength=strength)
+                found = errors
+                if strength is not None:
+                    found = smooth_activations(graph, errors, channels, feeds, THREADS, CPU, strength=strength)
                 quantize_matmuls(graph, found, CPU)
                 quantize_tables(graph)
                 graph.metadata_props.update(spec.metadata)
@@ -91,7 +93,7 @@ def main() -> None:
                 timed = [timed_in_turn((runner, first), spec, x, TimingSettings(), HostClock()) for x in shapes]
                 smoothed, narrow = (sum(getattr(x, name) for x in found) for name in ("smoothed", "quantized"))
                 print(
-                    f"| {rate:.0%} | {f'{above:.0%}' if above < 1 else ''} | {strength if above < 1 else ''} | "
+                    f"| {rate:.0%} | {'none' if strength is None else strength} | "
                     f"{smoothed} | {narrow} of {len(found)} | {max(x.relative_error for x in found):.1%} | "
                     f"{row_cosines(exact, vectors).mean():.4f} | {row_cosines(teacher, vectors).mean():.4f} | "
                     + " | ".join(f"{np.median(x.ratios):.3f}" for x in timed)

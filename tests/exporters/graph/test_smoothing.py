@@ -13,7 +13,7 @@ from exporters.graph.int8 import (
     quantize_matmuls,
     relative_errors,
 )
-from exporters.graph.smoothing import SMOOTHED_FROM, smooth_activations, smoothing_scales
+from exporters.graph.smoothing import smooth_activations, smoothing_scales
 from exporters.runners.base import Array
 
 TEXT = "two (float[B,4] x) => (float[B,3] y, float[B,2] z) { y = MatMul(x, w) z = MatMul(x, v) }"
@@ -78,22 +78,13 @@ def test_what_else_reads_the_activations_reads_them_as_they_were(graph_of: Any, 
     assert np.array_equal(r, np.maximum(x, 0) + x)
 
 
-def test_what_tolerates_8_bits_is_left_alone(graph_of: Any, numbers: Any) -> None:
-    x = numbers(60, 4)
-    model = graph_of(TEXT, w=numbers(4, 3), v=numbers(4, 2, seed=1))
-    errors, channels = matmul_errors(model, [{"x": x}], 2, CPU)
-    assert max(error.relative_error for error in errors) < SMOOTHED_FROM
-    assert smooth_activations(model, errors, channels, [{"x": x}], 2, CPU) == errors
-    assert [node.op_type for node in model.graph] == ["MatMul", "MatMul"]
-
-
 def test_what_smoothing_does_not_help_stays_as_it_is(graph_of: Any, numbers: Any) -> None:
     """All channels are large, and the weights only see their small differences."""
     x = 100 + numbers(60, 4)
     w = np.array([[1.0, 0.01], [-1.0, 0.01], [0.0, -0.01], [0.0, -0.01]], np.float32)
     model = graph_of("one (float[B,4] x) => (float[B,2] y) { y = MatMul(x, w) }", w=w)
     errors, channels = matmul_errors(model, [{"x": x}], 2, CPU)
-    assert errors[0].relative_error > SMOOTHED_FROM
+    assert errors[0].relative_error > 0.01
     assert smooth_activations(model, errors, channels, [{"x": x}], 2, CPU) == errors
     assert [node.op_type for node in model.graph] == ["MatMul"]
 
