@@ -1,5 +1,6 @@
 """Reading labels as they stand in data sets."""
 
+import math
 from collections.abc import Sequence
 
 from kprune_export.errors import LabelError
@@ -33,7 +34,7 @@ def class_index(names: Sequence[str], label: Label) -> int:
         lowered = [name.lower() for name in names]
         if label.lower() in lowered:
             return lowered.index(label.lower())
-    elif not isinstance(label, tuple) and label == int(label) and 0 <= label < len(names):
+    elif isinstance(label, int | float) and math.isfinite(label) and label == int(label) and 0 <= label < len(names):
         return int(label)
     raise LabelError(f"The label {label!r} is none of the model's: {', '.join(names)}.")
 
@@ -45,6 +46,6 @@ def number(label: Label) -> float:
         LabelError: it is none.
 
     """
-    if isinstance(label, int | float):
+    if isinstance(label, int | float) and math.isfinite(label):
         return float(label)
-    raise LabelError(f"The label {label!r} is not a number.")
+    raise LabelError(f"The label {label!r} is not a {'finite ' if isinstance(label, float) else ''}number.")

@@ -1,14 +1,17 @@
+import math
+
 import pytest
 
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.labels import task_labels
 from pruning.calibration.examples import Example, Label
-from pruning.tasks import MultiLabel, Regression, SentenceEmbedding, SingleLabel, Task
+from pruning.tasks import MultiLabel, Regression, SentenceEmbedding, SingleLabel, Task, TokenLabels
 
 CLASSES = SingleLabel(("negative", "Positive"))
 MANY = MultiLabel(("a", "b"))
 SCORE = Regression(("score",))
 EMBEDDING = SentenceEmbedding()
+WORDS = TokenLabels(("O", "B-X"))
 
 
 def labelled(*labels: Label | None, pair: str | None = None) -> list[Example]:
@@ -38,7 +41,12 @@ def test_labels_take_the_tasks_form(task: Task, examples: list[Example], expecte
         (CLASSES, labelled("neutral"), "label 'neutral' is none"),
         (MANY, labelled((1.0,)), "is not a list of 0 and 1"),
         (MANY, labelled((1.0, 0.3)), "is not a list of 0 and 1"),
+        (CLASSES, labelled(math.nan), "label nan is none"),
+        (CLASSES, labelled(math.inf), "label inf is none"),
+        (MANY, labelled((1.0, math.nan)), "is not a list of 0 and 1"),
         (SCORE, labelled("high"), "is not a number"),
+        (SCORE, labelled(math.inf), "label inf is not a finite number"),
+        (WORDS, [Example("a b", None, (0.0, math.nan), ("a", "b"))], "label nan is none"),
         (EMBEDDING, labelled(1), "needs pairs of texts with a score"),
     ],
 )
