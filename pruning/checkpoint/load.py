@@ -20,6 +20,7 @@ from pruning.checkpoint.source import (
     find_checkpoint,
     read_config,
 )
+from pruning.checkpoint.tokenizer import check_vocabulary, load_tokenizer
 from pruning.errors import CheckpointError, PlanError
 from pruning.families import family_of, modeling_kprune
 from pruning.families.base import EncoderAdapter, Family
@@ -128,10 +129,12 @@ def load_checkpoint(source: str | Path, allow_pickle: bool = False, pooling: str
             model = _load_dense(folder, config, purpose.ending, family, compute_dtype)
         else:
             model = _load_sliced(folder, config, purpose.ending, family, plan).to(compute_dtype)
-        tokenizer, tokenizer_limit = _tokenizer(folder.path)
+        loaded = load_tokenizer(folder.path)
+        tokenizer = loaded.tokenizer
+        check_vocabulary(tokenizer, config.vocab_size, folder.path)
         _check_finite(model, folder.path)
         task, head = purpose.task(config), purpose.head(model)
-        check_forward(family.open(model.eval().requires_grad_(False), task, head))
+        check_forward(family.open(model.eval().requires_grad_(False), task, head), str(folder.path))
         positions = family.max_positions(config)
     if task.masks_tokens and tokenizer.mask_token_id is None:
         raise CheckpointError(f"The tokenizer of {folder.path} has no mask token, so the model cannot be given masks.")
@@ -144,7 +147,7 @@ def load_checkpoint(source: str | Path, allow_pickle: bool = False, pooling: str
         head=head,
         pooling=purpose.pooling,
         max_positions=positions,
-        max_tokens=min(positions, purpose.max_tokens or positions, tokenizer_limit),
+        max_tokens=min(positions, purpose.max_tokens or positions, loaded.max_tokens),
         storage_dtype=dtype,
         plan=plan,
     )
@@ -172,7 +175,7 @@ def load_pruned(path: str | Path) -> Any:
     family, ending = family_of(folder.model_type), head_ending(folder.architecture)
     with quiet_transformers(), as_checkpoint_errors(folder.path):
         model = _load_sliced(folder, read_config(folder), ending, family, plan).to(storage_dtype(folder)).eval()
-    check_forward(family.open(model, TokenFeatures(), TokenHead()))
+    check_forward(family.open(model, TokenFeatures(), TokenHead()), str(folder.path))
     return model
 
 
@@ -185,18 +188,6 @@ def storage_dtype(folder: CheckpointFolder) -> torch.dtype:
     """
     kinds = folder.tensor_types() & set(_STORAGE_DTYPES)
     return _STORAGE_DTYPES[next(iter(kinds))] if len(kinds) == 1 else torch.float32
-
-
-def _tokenizer(path: Path) -> tuple[Any, int]:
-    """Return a checkpoint's tokenizer, and the length in tokens that it cuts texts to."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        return tokenizer, int(tokenizer.model_max_length)
-    except Exception as error:  # the tokenizers library raises nothing more special
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"The tokenizer in {path} cannot be loaded: {reason}") from error
 
 
 def _check_sizes(folder: CheckpointFolder, config: Any, shape: EncoderShape) -> None:
