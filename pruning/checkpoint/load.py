@@ -31,7 +31,7 @@ from pruning.checkpoint.source import (
     find_checkpoint,
     read_config,
 )
-from pruning.checkpoint.vocabulary import check_vocabulary_files, check_vocabulary_size, vocabulary_files
+from pruning.checkpoint.tokenizer import check_vocabulary, load_tokenizer
 from pruning.errors import CheckpointError, PlanError
 from pruning.families import family_of, modeling_kprune
 from pruning.families.base import EncoderAdapter, Family
@@ -157,12 +157,13 @@ def load_checkpoint(
             model = _load_dense(folder, config, purpose.ending, family, compute_dtype)
         else:
             model = _load_sliced(folder, config, purpose.ending, family, plan).to(compute_dtype)
-        tokenizer, tokenizer_limit = _tokenizer(folder.path)
-        check_vocabulary_size(folder.path, tokenizer, config.vocab_size)
-        folder = replace(folder, vocabulary_files=vocabulary_files(tokenizer))
+        loaded = load_tokenizer(folder.path)
+        tokenizer = loaded.tokenizer
+        check_vocabulary(tokenizer, config.vocab_size, folder.path)
+        folder = replace(folder, vocabulary_files=loaded.files)
         _check_finite(model, folder.path)
         task, head = purpose.task(config), purpose.head(model)
-        check_forward(family.open(model.eval().requires_grad_(False), task, head))
+        check_forward(family.open(model.eval().requires_grad_(False), task, head), str(folder.path))
         positions = family.max_positions(config)
     _detach_from_files(model)
     identity = watch.identity(folder)
@@ -179,7 +180,7 @@ def load_checkpoint(
         head=head,
         pooling=purpose.pooling,
         max_positions=positions,
-        max_tokens=min(positions, purpose.max_tokens or positions, tokenizer_limit),
+        max_tokens=min(positions, purpose.max_tokens or positions, loaded.max_tokens),
         storage_dtype=dtype,
         plan=plan,
         identity=identity,
@@ -210,22 +211,8 @@ def load_pruned(path: str | Path) -> Any:
     with quiet_transformers(), as_checkpoint_errors(folder.path):
         dtype = storage_dtype(stored_tensors(folder))
         model = _load_sliced(folder, read_config(folder), ending, family, plan).to(dtype).eval()
-    check_forward(family.open(model, TokenFeatures(), TokenHead()))
+    check_forward(family.open(model, TokenFeatures(), TokenHead()), str(folder.path))
     return model
-
-
-def _tokenizer(path: Path) -> tuple[Any, int]:
-    """Return a checkpoint's tokenizer, and the length in tokens that it cuts texts to."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        limit = int(tokenizer.model_max_length)
-    except Exception as error:  # the tokenizers library raises nothing more special
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"The tokenizer in {path} cannot be loaded: {reason}") from error
-    check_vocabulary_files(path, tokenizer)
-    return tokenizer, limit
 
 
 def _check_sizes(folder: CheckpointFolder, tensors: Sequence[StoredTensor], config: Any, shape: EncoderShape) -> None:

@@ -40,6 +40,16 @@ COMPANION_FILES = (
     "config_sentence_transformers.json",
 )
 """Files that travel unchanged from a dense checkpoint to the pruned one, where they are present."""
+_QUANTIZED = ("quantization_config", "compression_config")
+"""Keys of config.json under which other tools say how they have quantized the weights."""
+_API_SETTINGS: Mapping[str, Any] = {
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "return_dict": True,
+    "chunk_size_feed_forward": 0,
+}
+"""Settings of config.json about what transformers' Python API returns, and in how many parts it computes: the values
+that pruning and exporting rely on, none of which changes an output."""
 _DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
@@ -126,7 +136,7 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
             other programs, and are read here with torch's restricted unpickler.
 
     Raises:
-        CheckpointError: it is not there, not a checkpoint, damaged, or pickled without permission.
+        CheckpointError: it is not there, not a checkpoint, damaged, quantized, or pickled without permission.
         UnsupportedModelError: it is a decoder.
 
     """
@@ -141,6 +151,7 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
     config = read_object(path / CONFIG_FILE)
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"{path / CONFIG_FILE} names no model_type, so {path} is not a checkpoint.")
+    _refuse_quantized(path, config)
     folder = CheckpointFolder(path, config, *_find_weights(path, allow_pickle))
     if folder.architecture.endswith(_DECODER_SUFFIXES) or config.get("is_encoder_decoder"):
         raise UnsupportedModelError(
@@ -148,6 +159,17 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
             "but only encoders can be pruned."
         )
     return folder
+
+
+def _refuse_quantized(path: Path, config: Mapping[str, Any]) -> None:
+    for key in _QUANTIZED:
+        settings = config.get(key)
+        if settings:
+            method = settings.get("quant_method") if isinstance(settings, dict) else None
+            raise CheckpointError(
+                f"The checkpoint {path} is already quantized ({str(method or key)[:80]}): give the full-precision "
+                "checkpoint that it was made from; --precision int8 quantizes what is exported."
+            )
 
 
 def _looks_like_hub_id(source: str) -> bool:
@@ -207,6 +229,8 @@ _MOST = {"num_labels": 1_000_000, "num_hidden_layers": MOST_LAYERS, "n_layers": 
 def read_config(folder: CheckpointFolder) -> Any:
     """Return transformers' configuration of a checkpoint; no code of the checkpoint's own is run.
 
+    Settings that are only about transformers' Python API have their defaults, whatever the file says.
+
     Raises:
         CheckpointError: config.json is not one of its model's.
 
@@ -221,7 +245,10 @@ def read_config(folder: CheckpointFolder) -> Any:
                 f"{file} is not a sound configuration: {name} is {value}, and at most {most} is taken."
             )
     try:
-        return AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
+        for name, value in _API_SETTINGS.items():
+            setattr(config, name, value)
+        return config
     except Exception as error:  # it raises whatever the configuration's own checks do
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{file} is not a sound configuration: {reason}") from error
@@ -245,6 +272,7 @@ def as_checkpoint_errors(path: Path) -> Iterator[None]:
         ) from error
     except (
         SafetensorError,
+        ImportError,  # of a package that a setting of the checkpoint asks for
         OSError,
         ValueError,
         LookupError,

@@ -21,7 +21,7 @@ def test_a_checkpoint_without_its_vocabulary_is_refused(
     (folder / "tokenizer.json").unlink()
     if not with_config:
         (folder / "tokenizer_config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"tokenizer (of|in) .*(has no vocabulary|cannot be loaded)"):
+    with pytest.raises(CheckpointError, match=r"has no tokenizer files|The tokenizer in .* cannot be loaded"):
         load_checkpoint(folder)
 
 
@@ -31,7 +31,9 @@ def test_byte_pairs_need_their_merges(make_checkpoint: MakeCheckpoint, tmp_path:
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    with pytest.raises(CheckpointError, match=r"neither tokenizer.json nor merges.txt is there|cannot be loaded"):
+    with pytest.raises(
+        CheckpointError, match=r"without tokenizer.json it needs merges.txt|cannot be loaded"
+    ):
         load_checkpoint(folder)
 
 
