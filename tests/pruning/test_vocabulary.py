@@ -31,9 +31,7 @@ def test_byte_pairs_need_their_merges(make_checkpoint: MakeCheckpoint, tmp_path:
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    with pytest.raises(
-        CheckpointError, match=r"without tokenizer.json it needs merges.txt|cannot be loaded"
-    ):
+    with pytest.raises(CheckpointError, match=r"without tokenizer.json it needs merges.txt|cannot be loaded"):
         load_checkpoint(folder)
 
 
