@@ -91,7 +91,7 @@ def _limited(gate: GateResult | None, caveat: str) -> GateResult | None:
 def _by_labels(gate: GateResult | None, proofs: Sequence[VariantProof]) -> GateResult | None:
     """Return a gate about the metric, undecided where the labels may be in another order than the model's."""
     metrics = [proof.fidelity.metric for proof in proofs if proof.fidelity and proof.fidelity.metric]
-    doubtful = next((x for x in metrics if x.order_assumed and x.at_chance), None)
+    doubtful = next((x for x in metrics if x.order_doubtful), None)
     if gate is None or doubtful is None:
         return gate
     return gate.model_copy(update={"held": False, "undecided": True, "detail": f"{gate.detail}; {doubtful.note}"})
