@@ -195,7 +195,7 @@ def _outcome(gates: Sequence[GateResult]) -> str:
     if broken:
         return f"failed: {broken} of {len(gates)} gates did not hold"
     if any(gate.name == "min_metric" for gate in undecided):
-        return f"undecided: {len(undecided)} of {len(gates)} gates cannot be judged by what was measured"
+        return f"undecided: what was measured does not decide {len(undecided)} of {len(gates)} gates"
     if undecided:
         return f"undecided: the machine is too noisy to judge {len(undecided)} of {len(gates)} gates"
     return "passed: parity holds, and every gate"

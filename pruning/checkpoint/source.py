@@ -40,6 +40,9 @@ COMPANION_FILES = (
     "config_sentence_transformers.json",
 )
 """Files that travel unchanged from a dense checkpoint to the pruned one, where they are present."""
+ADAPTER_FILES = ("adapter_config.json", "pytorch_adapter.bin")
+"""By which adapters of PEFT and AdapterHub are recognised: trained weights beside those of the model."""
+SETFIT_FILE = "config_setfit.json"
 _QUANTIZED = ("quantization_config", "compression_config")
 """Keys of config.json under which other tools say how they have quantized the weights."""
 _API_SETTINGS: Mapping[str, Any] = {
@@ -182,6 +185,7 @@ def _download(repo_id: str, allow_pickle: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = [CONFIG_FILE, "README.md", "*.safetensors", _INDEX_FILE, *COMPANION_FILES, "*_*/config.json"]
+    patterns += [ADAPTER_FILES[0], f"*/{ADAPTER_FILES[0]}", SETFIT_FILE]  # not read, but not to be overlooked
     if allow_pickle:
         patterns += ["pytorch_model*.bin", _PICKLE_FILES[1]]
     try:

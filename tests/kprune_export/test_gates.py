@@ -150,7 +150,7 @@ def test_labels_in_an_unknown_order_decide_nothing(
         assert (gate.undecided, gate.held) == (undecided, limit == 0.4 and not undecided)
         assert ("no better than chance (0.6000)" in gate.detail) is undecided
     words = in_words(verdict_of([gate], exported=True), [gate])
-    assert words == ("undecided: 1 of 1 gates cannot be judged by what was measured" if undecided else words)
+    assert words == ("undecided: what was measured does not decide 1 of 1 gates" if undecided else words)
     shown = [row[3] for row in _figures(summarise(dataclasses.replace(built, proofs=(proof,))).variants[0])]
     assert any("no better than chance" in note for note in shown) is (dense == 0.5)
 

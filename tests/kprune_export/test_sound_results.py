@@ -77,12 +77,12 @@ def test_default_texts_are_named_where_a_gate_depends_on_them(
     assert cli(*arguments, "--min-agreement", 0.1) == 0
     shown = capsys.readouterr()
     assert "--min-agreement will be checked on the default texts" in " ".join(shown.err.split())
-    told = "fidelity was measured on the default texts, sentences from docstrings, which may be unlike yours"
+    clause = "fidelity was measured on the default texts, sentences from docstrings, which may be unlike yours"
     manifest = Manifest.read(output)
-    assert manifest.verdict_in_words == f"passed: parity holds, and every gate; {told}"
-    assert f"Verdict: passed: parity holds, and every gate; {told}" in " ".join(shown.out.split())
-    assert (output / "report.html").read_text().count(told) == 2  # the verdict, and the gate
-    assert told in junit.read_text()
+    assert manifest.verdict_in_words == f"passed: parity holds, and every gate; {clause}"
+    assert f"Verdict: passed: parity holds, and every gate; {clause}" in " ".join(shown.out.split())
+    assert (output / "report.html").read_text().count(clause) == 2  # the verdict, and the gate
+    assert clause in junit.read_text()
     assert manifest.held_out is not None
     assert 0 <= manifest.held_out.unknown_share < 0.03
 
