@@ -22,7 +22,7 @@ from pruning.checkpoint.completeness import (
     stored_tensors,
     unread_parts,
 )
-from pruning.checkpoint.identity import CheckpointIdentity, FileWatch, check_identity
+from pruning.checkpoint.identity import CheckpointIdentity, check_identity, identity_of_loaded, read_identity
 from pruning.checkpoint.purpose import find_purpose, head_ending, model_class
 from pruning.checkpoint.source import (
     CONFIG_FILE,
@@ -140,7 +140,7 @@ def load_checkpoint(
 
     """
     folder = find_checkpoint(source, allow_pickle)
-    watch = FileWatch(folder.path)
+    before = read_identity(folder)
     family = family_of(folder.model_type)
     purpose = find_purpose(folder, pooling)
     plan = folder.plan
@@ -166,7 +166,7 @@ def load_checkpoint(
         check_forward(family.open(model.eval().requires_grad_(False), task, head), str(folder.path))
         positions = family.max_positions(config)
     _detach_from_files(model)
-    identity = watch.identity(folder)
+    identity = identity_of_loaded(folder, before)
     if expected is not None:
         check_identity(identity, expected, folder.path)
     if task.masks_tokens and tokenizer.mask_token_id is None:
