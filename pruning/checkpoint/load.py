@@ -212,6 +212,7 @@ def load_pruned(path: str | Path) -> Any:
         dtype = storage_dtype(stored_tensors(folder))
         model = _load_sliced(folder, read_config(folder), ending, family, plan).to(dtype).eval()
     check_forward(family.open(model, TokenFeatures(), TokenHead()), str(folder.path))
+    _detach_from_files(model)
     return model
 
 
