@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from exporters.errors import MissingRuntimeError
+from kprune_export.bundle.folder import BUNDLE
 from kprune_export.bundle.layout import SIGNATURE, WORK
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import KeyFileError, VerificationError
+from kprune_export.output.folder import OutputFolder
+from kprune_export.output.inputs import check_apart
 
+_PLACE = "signature"
+"""In the folder of unfinished work: where a signature is written before it is moved into the bundle."""
 _MISMATCH = "Signature mismatch: "
 """How model-signing's message begins where files differ from those that were signed."""
 
@@ -30,10 +35,13 @@ def sign_bundle(bundle: Path, private_key: Path) -> Path:
         BundleError: it has no manifest.
         VerificationError: its files are not those of the manifest.
         KeyFileError: the key cannot be used.
+        OutputFolderError: the key is in the bundle, another run is writing to it, or what has the signature's name is
+            none.
         MissingRuntimeError: model-signing is not installed.
 
     """
     signing = _library().signing
+    check_apart([("bundle", bundle)], [("private key", None if private_key.is_dir() else private_key)])
     _, difference = verify_bundle(bundle)
     if difference:
         raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")
@@ -41,16 +49,15 @@ def sign_bundle(bundle: Path, private_key: Path) -> Path:
         config = signing.Config().use_elliptic_key_signer(private_key=private_key)
     except Exception as error:  # the library lets through whatever reading a key raises
         raise _unusable(private_key, "an unencrypted private", error) from error
-    partial = bundle / WORK / SIGNATURE
     target = bundle / SIGNATURE
-    partial.parent.mkdir(exist_ok=True)
-    try:
-        config.set_hashing_config(_hashing()).sign(bundle, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a run may be using the folder
-            partial.parent.rmdir()
+    with OutputFolder.open(BUNDLE, bundle) as folder:
+        try:
+            partial = folder.empty_subfolder(_PLACE) / SIGNATURE
+            config.set_hashing_config(_hashing()).sign(bundle, partial)
+            folder.require()
+            partial.replace(target)
+        finally:
+            folder.discard(_PLACE)
     return target
 
 
