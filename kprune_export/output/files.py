@@ -1,6 +1,7 @@
 """Single files that a command writes, and not a folder: what is there already is not lost."""
 
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,25 +25,34 @@ def check_new(path: Path) -> None:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a file that is not there yet; where writing fails none is left.
+    """Write a file that is not there yet, whole or not at all.
 
     Raises:
         OutputFolderError: something has its name by now.
 
     """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with path.open("x", encoding="utf-8") as file:
-            try:
-                file.write(text)
-                file.flush()
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
+        partial.write_text(text, encoding="utf-8")
+        _rename_to_new(partial, path)
     except FileExistsError as error:
         raise OutputFolderError(
             f"{path} was made by something else while this command was running, and is left as it is: run the command "
             "again with another file."
         ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _rename_to_new(partial: Path, path: Path) -> None:
+    """Give a file its name, which nothing may have: a renaming would replace what has it."""
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        with path.open("x"):
+            partial.replace(path)
 
 
 def check_replaceable(path: Path, kind: str, is_ours: Callable[[bytes], bool]) -> None:

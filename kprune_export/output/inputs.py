@@ -24,10 +24,8 @@ def check_apart(outputs: Iterable[Place], inputs: Iterable[Place]) -> None:
         OutputFolderError: two places overlap.
 
     """
-    written = [(name, path) for name, path in map(_local, outputs) if path is not None]
-    for name, path in map(_local, inputs):
-        if path is None or not path.exists():
-            continue
+    written = [(name, Path(path)) for name, path in outputs if path is not None]
+    for name, path in ((name, path) for name, given in inputs for path in _local(given)):
         for output_name, output in written:
             for target in _reached(path):
                 if relation := _relation(output, target):
@@ -45,11 +43,12 @@ def check_apart(outputs: Iterable[Place], inputs: Iterable[Place]) -> None:
                 )
 
 
-def _local(place: Place) -> tuple[str, Path | None]:
-    name, path = place
-    if path is None or "\0" in str(path):
-        return name, None
-    return name, Path(path).expanduser() if str(path).startswith("~") else Path(path)
+def _local(path: Path | str | None) -> list[Path]:
+    """Return what an input may be on this disk: as it is written, and with its home folder filled in."""
+    if path is None:
+        return []
+    candidates = dict.fromkeys((Path(path), Path(os.path.expanduser(path))))  # noqa: PTH111 - which raises nothing
+    return [candidate for candidate in candidates if os.path.exists(candidate)]  # noqa: PTH110 - as above
 
 
 def _reached(path: Path) -> Iterator[Path]:

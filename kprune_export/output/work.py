@@ -58,8 +58,8 @@ def check_work(output: Path, kind: str) -> None:
     others = sorted(path.name for path in work.iterdir() if path.name not in _OURS)
     if record is None and (others or (work / RECORD).exists()):
         raise OutputFolderError(
-            f"{work} holds {(others or [RECORD])[0]!r}, but no {RECORD} of this program says what for: choose an empty "
-            "or a new folder."
+            f"{work} holds {(others or [RECORD])[0]!r}, but no {RECORD} of this program says what for: remove that "
+            "folder if it is not needed, or choose an empty or a new folder."
         )
     if record is not None and record.kind != kind:
         raise OutputFolderError(

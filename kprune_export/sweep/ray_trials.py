@@ -23,7 +23,7 @@ from typing import Any, Self
 from exporters.errors import MissingRuntimeError
 from exporters.variants import Runtime
 from kprune_export.bundle.workspace import replace_bundle
-from kprune_export.errors import ExitCode, RecipeError
+from kprune_export.errors import ExitCode, ProductError, RecipeError, message_of
 from kprune_export.sweep.launch import LocalTrials, ShareDone, Warn
 from kprune_export.sweep.messages import Order, TrialEnd
 
@@ -140,7 +140,10 @@ class RayTrials:
         for text in result.warnings:
             warn(text)
         if result.end.error is None:
-            replace_bundle(Path(order.recipe["output"]), lambda folder: _unpack(result.bundle, folder))
+            try:
+                replace_bundle(Path(order.recipe["output"]), lambda folder: _unpack(result.bundle, folder))
+            except ProductError as error:
+                return TrialEnd(error=message_of(error), exit_code=error.exit_code)
         return result.end
 
 

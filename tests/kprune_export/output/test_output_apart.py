@@ -194,6 +194,7 @@ def test_a_file_that_appears_while_a_command_runs_is_kept(tmp_path: Path) -> Non
     assert table.read_text() == "precious"
     write_new(tmp_path / "new.json", "new")
     assert (tmp_path / "new.json").read_text() == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"table.json", "new.json"}
 
 
 def test_a_table_is_not_written_through_a_link_that_leads_nowhere(
