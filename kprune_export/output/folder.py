@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from kprune_export.errors import ExitCode, OutputFolderError, exit_code_of
-from kprune_export.output.ownership import FolderKind, check_output, folder_error, owned_files
+from kprune_export.output.ownership import FolderKind, check_locked, check_output, folder_error, owned_files
 from kprune_export.output.publication import RECORD_SOURCE, Move, Publication
 from kprune_export.output.work import WORK, Work, remove_tree
 
@@ -66,10 +66,9 @@ class OutputFolder:
             raise folder_error(output, error) from error
         folder = cls(kind, output, work)
         try:
+            check_locked(kind, output)
             if publication := Publication.read(folder.own):
-                check_output(kind, output)
                 publication.complete(folder.own, output)
-            check_output(kind, output)
             yield folder
         except BaseException as error:
             if folder._lost:
@@ -138,7 +137,7 @@ class OutputFolder:
 
         """
         self.require()
-        check_output(self._kind, self.output)
+        check_locked(self._kind, self.output)
         (self.own / RECORD_SOURCE).write_text(record, encoding="utf-8")
         publication = Publication(
             record=self._kind.record,

@@ -8,9 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from kprune_export.errors import BundleError, OutputFolderError
 from kprune_export.output.publication import Publication
-from kprune_export.output.work import WORK, check_work, refuse_links, run_folders
+from kprune_export.output.work import WORK, busy_error, check_work, is_locked, refuse_links, run_folders
 
 _COMPILED = "__pycache__"
+_ATTEMPTS = 2
+"""How often a folder is looked at, where another run may have put its files in place meanwhile."""
 _NAMED = 3
 """How many files a message names."""
 
@@ -43,9 +45,23 @@ def check_output(kind: FolderKind, output: Path) -> None:
 
     Raises:
         OutputFolderError: it is a file, is inside a file, has no usable name, holds a file that no valid record lists,
-            or a symbolic link.
+            or a symbolic link; or another run is writing to it.
 
     """
+    for attempt in range(_ATTEMPTS):
+        try:
+            check_locked(kind, output)
+        except OutputFolderError:
+            if is_locked(output):  # what is there is on its way
+                raise busy_error(output) from None
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
+
+
+def check_locked(kind: FolderKind, output: Path) -> None:
+    """Check an output folder that no other run can be writing to; arguments and errors as `check_output`."""
     try:
         if output.is_symlink() and not output.exists():
             raise OutputFolderError(f"{output} is a symbolic link that leads nowhere.")

@@ -6,6 +6,8 @@ while the first was running: the first then finds its folder gone.
 """
 
 import contextlib
+import fcntl
+import os
 import secrets
 import shutil
 from collections.abc import Iterable
@@ -78,6 +80,26 @@ def refuse_links(places: Iterable[Path]) -> None:
     for place in places:
         if place.is_symlink():
             raise OutputFolderError(f"{place} is a symbolic link, through which nothing is written: remove it.")
+
+
+def is_locked(output: Path) -> bool:
+    """Whether a run is writing to an output folder now."""
+    try:
+        lock = os.open(output / WORK / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except (OSError, ValueError):  # there is none
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def busy_error(output: Path) -> OutputFolderError:
+    """Return the error for an output folder that another run is writing to."""
+    return OutputFolderError(f"Another run is writing to {output}: wait for it, or choose another folder.")
 
 
 def run_folders(output: Path) -> tuple[Path, ...]:
@@ -158,7 +180,11 @@ class Work:
 
 def _locked(output: Path, work: Path) -> filelock.BaseFileLock:
     for _ in range(_ATTEMPTS):
-        work.mkdir(parents=True, exist_ok=True)
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # it was there, and was removed before mkdir found that it is a folder
+            if not output.is_dir():
+                raise
         lock = filelock.FileLock(work / LOCK, timeout=0)
         try:
             lock.acquire()
@@ -167,7 +193,7 @@ def _locked(output: Path, work: Path) -> filelock.BaseFileLock:
         except filelock.Timeout:
             break
         return lock
-    raise OutputFolderError(f"Another run is writing to {output}: wait for it, or choose another folder.")
+    raise busy_error(output)
 
 
 def _read(work: Path) -> WorkRecord | None:

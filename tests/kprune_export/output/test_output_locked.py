@@ -4,7 +4,9 @@ The second must end well, and the first with one sentence, having changed nothin
 """
 
 import contextlib
+import os
 import shutil
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -142,6 +144,36 @@ def test_repositories_and_comparisons_notice_it_too(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
             raise FileNotFoundError(2, "No such file", "x")
         assert not list(output.glob(f"{WORK}/run-*/repository"))
+
+
+def test_many_runs_at_once_are_refused_or_end_well(tmp_path: Path) -> None:
+    """Runs that begin while others are publishing or ending: no other error, and the bundle of one of them is whole."""
+    output = tmp_path / "out"
+
+    def run_often(number: int) -> None:
+        for turn in range(25):
+            try:
+                build(output, {"one": {"plan.json": f"{number} {turn}", f"checkpoint/{turn % 3}": "x"}})
+            except OutputFolderError as error:
+                if not str(error).startswith("Another run is writing to"):
+                    raise
+
+    children = []
+    for number in range(4):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                run_often(number)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert not verify_bundle(output)[1]
+    assert not (output / WORK).exists()
 
 
 def test_a_lock_file_that_was_removed_before_it_was_locked_is_no_lock(tmp_path: Path) -> None:
