@@ -92,8 +92,8 @@ def hashes(output: Path) -> dict[str, str]:
 def stage_of(output: Path) -> str:
     """Say what a killed run had finished."""
     work = output / ".kprune-export"
-    stages = sorted(path.stem for path in work.glob("stages/*.json"))
-    sublayers = len(list(work.glob("scratch/prune/*.safetensors")))
+    stages = sorted(path.stem for path in work.glob("run-*/stages/*.json"))
+    sublayers = len(list(work.glob("run-*/scratch/prune/*.safetensors")))
     return f"{', '.join(stages) or 'no stage'} and {sublayers} sublayers finished"
 
 

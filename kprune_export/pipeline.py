@@ -9,14 +9,17 @@ from typing import Protocol
 from exporters.latency import TimingSettings
 from exporters.spec import Shape
 from exporters.variants import GraphRecord
+from kprune_export.bundle.folder import BUNDLE
 from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, MANIFEST, ONNX_FOLDER, PARITY, PLAN
 from kprune_export.bundle.manifest import Manifest, StageRecord, changed_files
 from kprune_export.bundle.provenance import commit_of
 from kprune_export.bundle.verify import verify_bundle
-from kprune_export.bundle.workspace import FinishedStage, Workspace, check_output
+from kprune_export.bundle.workspace import FinishedStage, Workspace
 from kprune_export.errors import BundleError, TargetError, VerificationError
 from kprune_export.gates import GateResult, verdict_of
 from kprune_export.job import Job, prepare_job
+from kprune_export.output.inputs import OUTPUT, Place, check_apart
+from kprune_export.output.ownership import check_output
 from kprune_export.proof import Reports, VariantProof, read_proofs
 from kprune_export.recipe import Recipe
 from kprune_export.sbom import SbomStage
@@ -163,6 +166,8 @@ def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> 
         BundleError: it is no such bundle, or the dense model is not the one it was made from.
 
     """
+    reads = [("bundle", bundle)]
+    check_apart([(OUTPUT, recipe.output)], reads)
     manifest, difference = verify_bundle(bundle)
     if difference:
         raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")
@@ -170,7 +175,7 @@ def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> 
         raise BundleError(f"{bundle} was made by {manifest.command}: only bundles of prune-and-build can be validated.")
     if Path(recipe.model).is_absolute() and not Path(recipe.model).exists():
         raise BundleError(f"{recipe.model}, the dense model of {bundle}, is not on this machine: name it with --dense.")
-    job = _checked_job(recipe, prunes=False, exports=True, measures=True)
+    job = _checked_job(recipe, prunes=False, exports=True, measures=True, reads=reads)
     there = Reports[GraphRecord].read(bundle / ONNX_FOLDER / GRAPHS).variants
     if missing := [str(variant) for variant in job.variants if str(variant) not in there]:
         raise BundleError(f"{bundle} has no {missing[0]}: its variants are {', '.join(there)}.")
@@ -194,8 +199,9 @@ def _proving(job: Job) -> tuple[Stage, ...]:
     return (*twins, DenseParityStage(), ParityStage(), FidelityStage(), LatencyStage())
 
 
-def _checked_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) -> Job:
-    check_output(recipe.output)
+def _checked_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool, reads: Sequence[Place] = ()) -> Job:
+    check_apart([(OUTPUT, recipe.output)], [*recipe.inputs, *reads])
+    check_output(BUNDLE, recipe.output)
     return prepare_job(recipe, prunes=prunes, exports=exports, measures=measures)
 
 

@@ -16,6 +16,7 @@ from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.settings import EngineSettings, HardwareCompatibility
 from exporters.variants import Runtime, Variant
 from kprune_export.errors import RecipeError
+from kprune_export.output.inputs import Place
 from kprune_export.settings_file import read_settings
 from pruning.calibration.examples import Columns
 from pruning.methods.settings import DEFAULT_METHOD, PruningSettings
@@ -186,6 +187,18 @@ class Recipe(BaseModel):
             raise RecipeError(
                 f"The setting {name!r} is not valid: {problem['msg']}, but {reprlib.repr(problem['input'])} was given."
             ) from error
+
+    @property
+    def inputs(self) -> tuple[Place, ...]:
+        """The files and folders that a run reads; ids on the Hugging Face hub among them."""
+        return (
+            ("model", self.model),
+            ("calibration texts", self.calibration),
+            ("evaluation texts", self.evaluation),
+            ("latency table", self.latency_table),
+            ("sensitivity curves", self.sensitivity),
+            ("timing cache", self.timing_cache),
+        )
 
     @property
     def targeted(self) -> bool:

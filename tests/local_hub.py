@@ -8,13 +8,14 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
 TOKEN = "hf_secret"
+NO_REVISION = {"error": "Invalid rev id"}
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Hub:
         received: the paths of all requests.
         breaks_at: a part of a path at which the server drops the connection, once for each time it is listed.
         spoils: a file that is not kept as it was sent.
+        watch: called with the path of every request before it is answered.
 
     """
 
@@ -40,10 +42,26 @@ class Hub:
     breaks_at: list[str] = field(default_factory=list)
     spoils: str = ""
     url: str = ""
+    watch: Callable[[str], None] = lambda _: None
+
+    @property
+    def exists(self) -> bool:
+        """Whether the repository is there."""
+        return self.private is not None
+
+    def hold(self, files: dict[str, bytes], private: bool = False) -> None:
+        """Let the repository be there, with files on its main branch."""
+        self.private = private
+        self.branches["main"] = {".gitattributes": b"lfs", **files}
 
     @property
     def head(self) -> str:
         return hashlib.sha1(str(self.commits).encode()).hexdigest()
+
+    @property
+    def latest(self) -> str:
+        """The branch that was made last, which commits are looked up on."""
+        return next(reversed(self.branches))
 
     def info(self, branch: str) -> dict[str, Any]:
         siblings = [{"rfilename": path} for path in self.branches[branch]]
@@ -90,26 +108,46 @@ def local_hub() -> Iterator[Hub]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def answer(self, body: Any = None, status: int = 200) -> None:
-            content = json.dumps(body).encode()
+        def answer(self, body: Any = None, status: int = 200, **headers: str) -> None:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
             self.end_headers()
-            self.wfile.write(content)
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
         def handle_request(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             hub.received.append(self.path)
+            hub.watch(self.path)
             for place in hub.breaks_at:
                 if place in self.path:
                     hub.breaks_at.remove(place)
                     self.close_connection = True
                     return
             if not self.path.startswith("/upload/") and self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                self.answer({"error": "Invalid credentials"}, 401)
+                message = "Invalid credentials in Authorization header"
+                self.answer({"error": message}, 401, X_Error_Message=message)
                 return
-            self.answer(*self.route(self.path.partition("?")[0], body))
+            path = self.path.partition("?")[0]
+            if not hub.exists and path.startswith(("/api/models/", "/me/model")):
+                self.answer({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
+            elif path.startswith("/me/model/resolve/"):
+                self.send_file(path.removeprefix("/me/model/resolve/").partition("/")[2])
+            else:
+                answer, status = self.route(path, body)
+                missing = {"X_Error_Code": "RevisionNotFound"} if answer == NO_REVISION else {}
+                self.answer(answer, status, **missing)
+
+        def send_file(self, name: str) -> None:
+            content = hub.branches[hub.latest].get(name)
+            if content is None:
+                self.answer({"error": "Entry not found"}, 404, X_Error_Code="EntryNotFound")
+            else:
+                self.answer(content, X_Repo_Commit=hub.head, ETag=f'"{git_sha1(content)}"')
 
         def route(self, path: str, body: bytes) -> tuple[Any, int]:
             branch = path.rsplit("/", 1)[-1]
@@ -133,15 +171,14 @@ def local_hub() -> Iterator[Hub]:
                 hub.branches.setdefault(branch, dict(hub.branches["main"]))
                 return {"error": "Reference already exists"} if known else {}, 409 if known else 200
             if path.startswith("/api/models/me/model/revision/"):
-                return hub.info(branch), 200
+                return (hub.info(branch), 200) if branch in hub.branches else (NO_REVISION, 404)
             if "/preupload/" in path:
                 return {"files": [self.mode(branch, x["path"]) for x in json.loads(body)["files"]]}, 200
             if "/commit/" in path:
                 return hub.commit(branch, [json.loads(line) for line in body.splitlines()]), 200
             if "/paths-info/" in path:
-                latest = next(name for name in reversed(hub.branches) if path.endswith(hub.head))
-                there = hub.branches[latest]
-                return [hub.path_info(latest, x) for x in parse_qs(body.decode())["paths"] if x in there], 200
+                there = hub.branches[hub.latest]
+                return [hub.path_info(hub.latest, x) for x in parse_qs(body.decode())["paths"] if x in there], 200
             return {"error": f"no such path: {path}"}, 404
 
         def mode(self, branch: str, path: str) -> dict[str, Any]:
@@ -157,7 +194,7 @@ def local_hub() -> Iterator[Hub]:
                 return item
             return {**item, "actions": {"upload": {"href": f"{hub.url}/upload/{item['oid']}"}}}
 
-        do_GET = do_POST = do_PUT = handle_request
+        do_GET = do_HEAD = do_POST = do_PUT = handle_request
 
         def log_message(self, *_: object) -> None:
             pass

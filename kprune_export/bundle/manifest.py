@@ -2,31 +2,22 @@
 
 import json
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from kprune_export.bundle.layout import MANIFEST, is_unfinished
 from kprune_export.bundle.provenance import CommitRecord
 from kprune_export.errors import BundleError
 from kprune_export.gates import GateResult, Verdict, in_words, verdict_of
+from kprune_export.output.publication import InnerPath
 from kprune_export.recipe import PERMISSIONS
 from pruning.calibration.coverage import SOME_UNKNOWN
 from pruning.checkpoint.identity import CheckpointIdentity
 from pruning.checkpoint.source import file_sha256
 from pruning.plan import first_problem
 
-
-def _inside(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not parts or ".." in parts or path.startswith("/") or "\0" in path or "/".join(parts) != path:
-        raise ValueError(f"{path!r} is not the name of a file inside the folder")
-    return path
-
-
-InnerPath = Annotated[str, AfterValidator(_inside)]
-"""A relative path with forward slashes that leads nowhere else."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 

@@ -7,15 +7,20 @@ https://github.com/sigstore/model-transparency.
 import ast
 import contextlib
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from exporters.errors import MissingRuntimeError
-from kprune_export.bundle.layout import SIGNATURE
-from kprune_export.bundle.verify import irregular_entries, verify_bundle
+from kprune_export.bundle.folder import BUNDLE
+from kprune_export.bundle.layout import SIGNATURE, WORK
+from kprune_export.bundle.verify import Difference, irregular_entries, verify_bundle
 from kprune_export.errors import KeyFileError, VerificationError
+from kprune_export.output.folder import OutputFolder
+from kprune_export.output.inputs import check_apart
+from kprune_export.output.ownership import check_output
 
+_PLACE = "signature"
+"""In the folder of unfinished work: where a signature is written before it is moved into the bundle."""
 _MISMATCH = "Signature mismatch: "
 """How model-signing's message begins where files differ from those that were signed."""
 
@@ -29,30 +34,38 @@ def sign_bundle(bundle: Path, private_key: Path) -> Path:
 
     Raises:
         BundleError: it has no manifest.
-        VerificationError: its files are not those of the manifest.
+        VerificationError: its files are not those of the manifest, or a run that writes to it has not finished.
         KeyFileError: the key cannot be used.
+        OutputFolderError: the key is in the bundle, another run is writing to it, or what has the signature's name is
+            none.
         MissingRuntimeError: model-signing is not installed.
 
     """
     signing = _library().signing
-    _, difference = verify_bundle(bundle)
-    if difference:
-        raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")
+    check_apart([("bundle", bundle)], [("private key", None if private_key.is_dir() else private_key)])
+    check_output(BUNDLE, bundle)
+    _refuse(bundle, verify_bundle(bundle)[1].without_work())
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=private_key)
     except Exception as error:  # the library lets through whatever reading a key raises
         raise _unusable(private_key, "an unencrypted private", error) from error
-    target, partial = bundle / SIGNATURE, bundle / f".{SIGNATURE}.partial"
-    with tempfile.TemporaryDirectory(prefix="kprune-export-") as elsewhere:  # all in the bundle is signed
-        made = Path(elsewhere) / SIGNATURE
-        config.set_hashing_config(_hashing()).sign(bundle, made)
-        signature = made.read_bytes()
-    try:
-        partial.write_bytes(signature)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    target = bundle / SIGNATURE
+    with OutputFolder.open(BUNDLE, bundle) as folder:
+        if any(path.name != _PLACE for path in folder.own.iterdir()):
+            _refuse(bundle, verify_bundle(bundle)[1])
+        try:
+            partial = folder.empty_subfolder(_PLACE) / SIGNATURE
+            config.set_hashing_config(_hashing(WORK)).sign(bundle, partial)
+            folder.require()
+            partial.replace(target)
+        finally:
+            folder.discard(_PLACE)
     return target
+
+
+def _refuse(bundle: Path, difference: Difference) -> None:
+    if difference:
+        raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")
 
 
 def signature_problem(bundle: Path, public_key: Path) -> str | None:
@@ -76,6 +89,8 @@ def signature_problem(bundle: Path, public_key: Path) -> str | None:
         raise _unusable(public_key, "a public", error) from error
     if irregular := irregular_entries(bundle):
         return f"there are entries that cannot be signed: {', '.join(irregular)}"
+    if (bundle / WORK).exists():
+        return f"there is the work folder of a run that has not finished ({WORK})"
     if not (bundle / SIGNATURE).is_file():
         return f"there is no signature ({SIGNATURE})"
     try:
@@ -95,11 +110,11 @@ def _in_words(error: Exception) -> str:
     return "; ".join(difference.split(": Expected ")[0] for difference in differences)
 
 
-def _hashing() -> Any:
-    """Return how files are hashed: each by SHA-256, all but the signature; links are refused."""
+def _hashing(*ignored: str) -> Any:
+    """Return how files are hashed: each by SHA-256, all but the signature and what is ignored; links are refused."""
     hashing = _library().hashing
     config = hashing.Config().use_file_serialization(hashing_algorithm="sha256", allow_symlinks=False)
-    return config.set_ignored_paths(paths=(SIGNATURE,), ignore_git_paths=False)
+    return config.set_ignored_paths(paths=(SIGNATURE, *ignored), ignore_git_paths=False)
 
 
 def _library() -> Any:

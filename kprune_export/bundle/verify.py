@@ -2,7 +2,7 @@
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kprune_export.bundle.layout import MANIFEST, SIGNATURE, WORK
@@ -21,6 +21,10 @@ class Difference:
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.extra or self.changed)
+
+    def without_work(self) -> "Difference":
+        """Return what differs beside the work folder of a run."""
+        return replace(self, extra=tuple(path for path in self.extra if path != f"{WORK}/"))
 
     def lines(self) -> list[str]:
         """Return one line for each difference, like a diff's; of the work folder also what to do."""

@@ -1,31 +1,31 @@
 """Building a bundle beside the one that is there, and putting it in its place.
 
-All work happens in a hidden folder inside the output folder, on the same disk. A finished stage's files
-and its record stay there until the whole bundle is published by renames, the manifest last, so that a
-run that is killed loses at most the stage it was in, and whoever reads the output folder sees a
+A finished stage's files and its record stay in the run's own folder, hidden in the output folder, until the whole
+bundle is published: a run that is killed loses at most the stage it was in, and whoever reads the output folder sees a
 manifest only where everything that it lists is there.
 """
 
 import contextlib
-import errno
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kprune_export.bundle.layout import ENTRIES, MANIFEST, SIGNATURE, WORK, foreign_entries
+from kprune_export.bundle.folder import BUNDLE, is_signature
+from kprune_export.bundle.layout import MANIFEST, SIGNATURE
 from kprune_export.bundle.manifest import FileRecord, Manifest, StageRecord, record_files
-from kprune_export.errors import BundleError, ExitCode, OutputFolderError, exit_code_of
+from kprune_export.bundle.verify import verify_bundle
+from kprune_export.errors import BundleError
+from kprune_export.output.folder import OutputFolder
+from kprune_export.output.work import remove_tree
 from pruning.checkpoint.source import file_sha256
 
 logger = logging.getLogger(__name__)
 
-LOCK = "lock"
-"""In the work folder: held by the run that writes to the output folder."""
+_STAGES, _SCRATCH = "stages", "scratch"
 
 
 class FinishedStage(BaseModel):
@@ -37,80 +37,13 @@ class FinishedStage(BaseModel):
     files: tuple[FileRecord, ...]
 
 
-def check_output(output: Path, entries: frozenset[str] = ENTRIES, kind: str = "a bundle") -> None:
-    """Refuse an output folder that holds anything but a bundle, before anything is written to it.
-
-    Args:
-        output: the folder.
-        entries: all that it may hold at its top.
-        kind: what that is called in messages.
-
-    Raises:
-        OutputFolderError: it is a file, is inside a file, holds something else, or has no usable name.
-
-    """
-    try:
-        _check_output(output, entries, kind)
-    except (OSError, ValueError) as error:  # a name that the system does not take
-        raise folder_error(output, error) from error
-
-
-def _check_output(output: Path, entries: frozenset[str], kind: str) -> None:
-    if output.is_symlink() and not output.exists():
-        raise OutputFolderError(f"{output} is a symbolic link that leads nowhere.")
-    refuse_links((output / WORK, *(output / WORK / name for name in (LOCK, "stages", "scratch"))))
-    above = next(path for path in (output, *output.parents) if path.exists())
-    if not above.is_dir():
-        where = "is a file" if above == output else f"cannot be made: {above} is a file"
-        raise OutputFolderError(f"{output} {where}, but the output must be a folder.")
-    if output.is_dir():
-        foreign = foreign_entries(output, entries)
-        if foreign:
-            raise OutputFolderError(
-                f"{output} holds {foreign[0]!r}, which is not part of {kind}: choose an empty or a new folder."
-            )
-
-
-def refuse_links(places: Iterable[Path]) -> None:
-    """Refuse places that lead elsewhere.
-
-    Raises:
-        OutputFolderError: one is a symbolic link.
-
-    """
-    for place in places:
-        if place.is_symlink():
-            raise OutputFolderError(f"{place} is a symbolic link, through which nothing is written: remove it.")
-
-
-def folder_error(output: Path, error: OSError | ValueError) -> OutputFolderError:
-    """Return the error for an output folder that the system does not make."""
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return OutputFolderError(f"The output folder {output} cannot be made: {reason}.")
-
-
-def lock_folder(output: Path, work: Path) -> filelock.BaseFileLock:
-    """Lock an output folder by a file in its work folder, and return the lock, to be released.
-
-    Raises:
-        OutputFolderError: another run has locked it.
-
-    """
-    lock = filelock.FileLock(work / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise OutputFolderError(f"Another run is writing to {output}: wait for it, or choose another folder.") from None
-    return lock
-
-
 class Workspace:
     """The locked output folder of one run. Open it with `Workspace.open`."""
 
-    def __init__(self, output: Path) -> None:
-        self.output = output
-        self._work = output / WORK
-        self._stages = self._work / "stages"
+    def __init__(self, folder: OutputFolder) -> None:
+        self.output = folder.output
+        self._folder = folder
+        self._stages = folder.own / _STAGES
 
     @classmethod
     @contextlib.contextmanager
@@ -121,62 +54,45 @@ class Workspace:
         fails otherwise, or is interrupted, finished stages stay for the next run.
 
         Raises:
-            OutputFolderError: it cannot be made, holds something else, or another run is writing to it.
+            OutputFolderError: it cannot be made, holds something else, another run is writing to it, or another run
+                has taken over its unfinished work.
 
         """
-        check_output(output)
-        made = next((p for p in reversed((output, *output.parents)) if not p.exists()), None)
-        had_work = (output / WORK).exists()
-        workspace = cls(output)
-        try:
-            workspace._stages.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            _remove_empty(workspace._stages, made or workspace._work)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a full disk has a sentence of its own
+        with OutputFolder.open(BUNDLE, output) as folder:
+            folder.subfolder(_STAGES)
+            workspace = cls(folder)
+            try:
+                yield workspace
+            except BaseException:
+                workspace._drop_unfinished()
                 raise
-            raise folder_error(output, error) from error
-        lock = lock_folder(output, output / WORK)
-        try:
-            yield workspace
-        except BaseException as error:
-            workspace._drop_unfinished()
-            if not had_work and isinstance(error, Exception) and _leaves_nothing(error):
-                shutil.rmtree(workspace._work, ignore_errors=True)
-                if made is not None:
-                    _remove_empty(output, made)
-            raise
-        finally:
-            lock.release()
 
     def scratch(self, stage: str) -> Path:
         """Return a folder in which a stage may keep unfinished work across runs."""
-        folder = self._work / "scratch" / stage
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return self._folder.subfolder(_SCRATCH, stage)
 
     def begin(self, stage: str) -> Path:
         """Return an empty folder for a stage to write its outputs into."""
-        folder = self._partial(stage)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
+        return self._folder.empty_subfolder(_STAGES, f"{stage}.partial")
 
     def finish(self, stage: StageRecord) -> FinishedStage:
         """Take over what a stage wrote into the folder from `begin`, and record it; its scratch goes.
 
         Raises:
             BundleError: it did not write all its outputs.
+            OutputFolderError: another run has taken over this one's unfinished work.
 
         """
+        self._folder.require()
         partial, final = self._partial(stage.name), self._stages / stage.name
         files = record_files(partial, stage.outputs, stage.reproducible)
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         record = FinishedStage(stage=stage, files=tuple(files))
-        temporary = self._record(stage.name).with_suffix(".partial")
+        temporary = self._stages / f"{stage.name}.json.partial"
         temporary.write_text(record.model_dump_json(indent=2), encoding="utf-8")
         temporary.replace(self._record(stage.name))
-        shutil.rmtree(self._work / "scratch" / stage.name, ignore_errors=True)
+        shutil.rmtree(self._folder.own / _SCRATCH / stage.name, ignore_errors=True)
         return record
 
     def finished(self, name: str, key: str) -> FinishedStage | None:
@@ -205,38 +121,34 @@ class Workspace:
         raise BundleError(f"The output {output} of the stage {stage.stage.name} has been removed.")
 
     def publish(self, manifest: Manifest, stages: Sequence[FinishedStage]) -> None:
-        """Put the stages' outputs and the manifest in place and remove what does not belong to them.
+        """Put the stages' outputs and the manifest in place, and remove the files of the bundle before.
 
         A signature is of all files and the manifest: it stays where the manifest is byte for byte what it was, and is
         removed, with a warning, where it is not.
         """
-        (self._work / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        signed = {SIGNATURE} if self._signature_holds() else set()
-        (self.output / MANIFEST).unlink(missing_ok=True)
-        _remove_links(self.output)
-        for stage in stages:
-            for output in stage.stage.outputs:
-                built = self._stages / stage.stage.name / output
-                if built.exists():
-                    _replace(built, self.output / output)
-        listed = {file.path for file in manifest.files}
-        tops = signed | {PurePosixPath(path).parts[0] for path in listed}
-        for entry in self.output.iterdir():
-            if entry.name not in tops and entry.name != WORK:
-                _remove(entry)
-            elif entry.is_dir() and entry.name != WORK:
-                for path in entry.rglob("*"):
-                    if path.is_file() and path.relative_to(self.output).as_posix() not in listed:
-                        path.unlink()
-        (self._work / MANIFEST).replace(self.output / MANIFEST)
-        shutil.rmtree(self._work)
+        text = manifest.to_json()
+        moves = [
+            (self._stages / stage.stage.name / output, output)
+            for stage in stages
+            for output in stage.stage.outputs
+            if (self._stages / stage.stage.name / output).exists()
+        ]
+        built = {
+            file.path
+            for stage in stages
+            for file in stage.files
+            if (self._stages / stage.stage.name / file.path).exists()
+        }
+        files = {file.path for file in manifest.files}
+        signed = {SIGNATURE} if self._signature_holds(text) else set()
+        self._folder.publish(text, files, moves, kept=(files - built) | signed)
 
-    def _signature_holds(self) -> bool:
+    def _signature_holds(self, manifest: str) -> bool:
         """Whether there is a signature that is also of the bundle to be published; warn of one that is not."""
-        signature, old, new = (self.output / SIGNATURE, self.output / MANIFEST, self._work / MANIFEST)
-        if not signature.exists() and not signature.is_symlink():
+        if not is_signature(self.output / SIGNATURE):
             return False
-        if signature.is_file() and not signature.is_symlink() and old.is_file() and _same_bytes(old, new):
+        old = self.output / MANIFEST
+        if old.is_file() and old.read_bytes() == manifest.encode():
             return True
         logger.warning("The bundle in %s has changed, and its signature is removed: sign it again.", self.output)
         return False
@@ -269,17 +181,13 @@ class Workspace:
 
     def _drop_unfinished(self) -> None:
         for path in self._stages.glob("*.partial"):
-            _remove(path)
+            remove_tree(path)
 
     def _partial(self, stage: str) -> Path:
         return self._stages / f"{stage}.partial"
 
     def _record(self, stage: str) -> Path:
         return self._stages / f"{stage}.json"
-
-
-def _same_bytes(one: Path, other: Path) -> bool:
-    return one.read_bytes() == other.read_bytes()
 
 
 def _is(root: Path, file: FileRecord) -> bool:
@@ -298,35 +206,26 @@ def _within(path: str, output: str) -> bool:
     return path == output or path.startswith(f"{output}/")
 
 
-def _leaves_nothing(error: Exception) -> bool:
-    """Whether a failure must leave the output folder as it was: bad input, a missing runtime, a full disk."""
-    return exit_code_of(error) in (ExitCode.BAD_INPUT, ExitCode.RUNTIME_MISSING)
+def replace_bundle(output: Path, write: Callable[[Path], None]) -> None:
+    """Replace the bundle in an output folder by a finished one that comes from elsewhere.
 
+    Args:
+        output: the folder.
+        write: writes the finished bundle into an empty folder.
 
-def _replace(built: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    _remove(place)
-    built.rename(place)
+    Raises:
+        BundleError: what was written is not a bundle whose files are those of its manifest.
+        OutputFolderError: as `Workspace.open`.
 
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _remove_links(folder: Path) -> None:
-    """Remove all symbolic links in a folder, so that nothing is written or removed through one."""
-    for path in folder.rglob("*"):
-        if path.is_symlink():
-            path.unlink()
-
-
-def _remove_empty(folder: Path, topmost: Path) -> None:
-    """Remove a folder and its parents up to the topmost one that this run made, as far as they are empty."""
-    for path in (folder, *folder.parents):
-        with contextlib.suppress(OSError):
-            path.rmdir()
-        if path == topmost:
-            return
+    """
+    with OutputFolder.open(BUNDLE, output) as folder:
+        arrived = folder.empty_subfolder("arrived")
+        write(arrived)
+        manifest, difference = verify_bundle(arrived)
+        if difference:
+            raise BundleError(f"The bundle for {output} did not arrive whole: {'; '.join(difference.lines())}.")
+        files = {file.path for file in manifest.files}
+        tops = sorted({PurePosixPath(path).parts[0] for path in files})
+        folder.publish(
+            (arrived / MANIFEST).read_text(encoding="utf-8"), files, [(arrived / name, name) for name in tops]
+        )

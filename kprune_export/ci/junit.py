@@ -9,13 +9,20 @@ from xml.etree import ElementTree
 
 from kprune_export.ci.checks import Check
 
+_ROOT = "testsuites"
+_NAME = "kprune-export"
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ELEMENTS = {"failed": "failure", "error": "error", "skipped": "skipped"}
 
 
+def is_junit_xml(start: bytes) -> bool:
+    """Whether bytes are the beginning of a document of `junit_xml`."""
+    return f'<{_ROOT} name="{_NAME}"'.encode() in start
+
+
 def junit_xml(checks: Sequence[Check]) -> str:
     """Return the checks as a document with a suite for each kind."""
-    root = ElementTree.Element("testsuites", {"name": "kprune-export", **_counts(checks)})
+    root = ElementTree.Element(_ROOT, {"name": _NAME, **_counts(checks)})
     for name in dict.fromkeys(check.suite for check in checks):
         members = [check for check in checks if check.suite == name]
         suite = ElementTree.SubElement(root, "testsuite", {"name": name, **_counts(members)})

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Self
 
 from kprune_export.ci.checks import Check, check_of_error, checks_of
-from kprune_export.ci.junit import junit_xml
+from kprune_export.ci.junit import is_junit_xml, junit_xml
 from kprune_export.ci.step_summary import error_markdown, summary_markdown
 from kprune_export.errors import RecipeError
+from kprune_export.output.files import check_replaceable
+from kprune_export.output.inputs import OUTPUT, Place, check_apart
 from kprune_export.summary import Summary
 
 STEP_SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
@@ -32,20 +34,27 @@ class CiReports:
     step_summary: Path | None
 
     @classmethod
-    def open(cls, junit: Path | None, output: Path) -> Self:
+    def open(cls, junit: Path | None, output: Path, inputs: Sequence[Place] = ()) -> Self:
         """Check, before anything long is done, that the files can be written.
 
         The JUnit file is emptied, so that it never shows an earlier run's checks.
 
+        Args:
+            junit: the file for JUnit XML, if one was asked for.
+            output: the output folder.
+            inputs: what the run reads.
+
         Raises:
-            RecipeError: one of them cannot be written, or is in the output folder, which holds a bundle alone.
+            RecipeError: one of them cannot be written.
+            OutputFolderError: one of them is something that is read, or in the output folder, or the JUnit file holds
+                something else.
 
         """
-        if junit and output.resolve() in junit.resolve().parents:
-            raise RecipeError(f"The JUnit file {junit} is in the output folder, which holds the bundle alone: move it.")
-        if junit:
-            _write(junit, "", "w")
         named = os.environ.get(STEP_SUMMARY_VARIABLE)
+        check_apart([(OUTPUT, output), ("JUnit file", junit), ("step summary", named)], inputs)
+        if junit:
+            check_replaceable(junit, "JUnit XML", is_junit_xml)
+            _write(junit, "", "w")
         if named:
             _write(Path(named), "", "a")
         return cls(junit, Path(named) if named else None)

@@ -85,4 +85,5 @@ def prune_and_build(
     from kprune_export.recipe import read_gates
 
     settings = {**read_gates(gates), **overrides}
-    return run_recipe(pipeline.prune_and_build, recipe, settings, as_json=json_output, junit=junit)
+    reads = [("gates file", gates)]
+    return run_recipe(pipeline.prune_and_build, recipe, settings, as_json=json_output, junit=junit, reads=reads)

@@ -1,10 +1,11 @@
 """From what was typed to what is printed: the part that all running commands share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kprune_export.output.inputs import Place
     from kprune_export.pipeline import Outcome, Reporter
     from kprune_export.recipe import Recipe
 
@@ -19,6 +20,7 @@ def run_recipe(
     as_json: bool,
     keeps_output: bool = True,
     junit: Path | None = None,
+    reads: "Sequence[Place]" = (),
 ) -> int:
     """Run a recipe in this process, print what it came to, and return the exit code.
 
@@ -29,6 +31,7 @@ def run_recipe(
         as_json: whether to print for machines.
         keeps_output: whether the output folder outlives the command, and is worth naming.
         junit: a file for gates and parity as JUnit XML.
+        reads: what is read beside the recipe and what it names.
 
     Where the environment variable GITHUB_STEP_SUMMARY names a file, what the run came to is appended to it.
 
@@ -47,7 +50,7 @@ def run_recipe(
             follow()
             return 0
         recipe = Recipe.build(file, settings)
-        reports = CiReports.open(junit, recipe.output)
+        reports = CiReports.open(junit, recipe.output, [*recipe.inputs, ("recipe", file), *reads])
         share_thread_pool(thread_count(recipe))  # the process is the command line's own
         with reports.of_errors():
             summary = summarise(run(recipe, ConsoleReporter()))

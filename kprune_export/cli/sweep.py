@@ -116,6 +116,7 @@ def sweep(
     from kprune_export.cli.console import ConsoleReporter, warn_once
     from kprune_export.errors import RecipeError
     from kprune_export.job import thread_count
+    from kprune_export.output.inputs import OUTPUT, check_apart
     from kprune_export.recipe import read_gates
     from kprune_export.sweep.launch import LocalTrials
     from kprune_export.sweep.ray_trials import RayTrials
@@ -126,6 +127,7 @@ def sweep(
     if ray and parallel:
         raise RecipeError("--parallel is for this machine: a Ray cluster runs as many trials as it has processors for.")
     request = SweepRequest.build(recipe, {**read_gates(gates), **settings}, speedups)
+    check_apart([(OUTPUT, request.recipe.output)], [("recipe", recipe), ("gates file", gates)])
     warn_once()
     share_thread_pool(thread_count(request.recipe))
     threads = thread_count(request.recipe)

@@ -62,4 +62,12 @@ def validate(
     run = partial(pipeline.validate, bundle)
     with tempfile.TemporaryDirectory(prefix="kprune-export-") as temporary:
         settings["output"] = output or Path(temporary) / "validation"
-        return run_recipe(run, None, settings, as_json=json_output, keeps_output=output is not None, junit=junit)
+        return run_recipe(
+            run,
+            None,
+            settings,
+            as_json=json_output,
+            keeps_output=output is not None,
+            junit=junit,
+            reads=[("bundle", bundle), ("gates file", gates)],
+        )

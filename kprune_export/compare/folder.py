@@ -5,34 +5,43 @@ from typing import ClassVar
 
 from kprune_export.compare.request import CellRequest
 from kprune_export.compare.results import Cell
-from kprune_export.results_folder import ResultsFolder
+from kprune_export.output.ownership import FolderKind
+from kprune_export.results_folder import ResultsFolder, results_kind
 
 RESULTS, TABLE, PICTURE, CELLS = "compare.json", "compare.md", "compare.svg", "cells"
 
 
 class ComparisonFolder(ResultsFolder):
-    """The locked output folder of one comparison."""
+    """The locked output folder of one comparison. Finished cells stay in the run's own folder until all are."""
 
-    kind: ClassVar[str] = "a comparison"
-    results: ClassVar[tuple[str, ...]] = (RESULTS, TABLE, PICTURE)
-    parts: ClassVar[tuple[str, ...]] = (CELLS,)
-    work: ClassVar[str] = ".kprune-compare"
+    kind: ClassVar[FolderKind] = results_kind("a comparison", RESULTS, "kprune-comparison")
 
     def journal(self, request: CellRequest) -> Path:
         """Return where a method keeps finished steps; its runs at other rates share the folder."""
-        return self.output / self.work / f"{request.method}-{request.seed}"
+        return self.folder.subfolder("journals", f"{request.method}-{request.seed}")
 
     def finished(self, request: CellRequest, key: str) -> Cell | None:
         """Return the cell of an earlier run, if it was decided by the same."""
-        try:
-            cell = Cell.model_validate_json(self._path(request).read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none yet, or of another version: it is run again
-            return None
-        return cell if cell.key == key else None
+        for root in (self.folder.own, self.output):
+            try:
+                cell = Cell.model_validate_json((root / CELLS / _name(request)).read_text(encoding="utf-8"))
+            except (OSError, ValueError):  # none yet, or of another version: it is run again
+                continue
+            if cell.key == key:
+                return cell
+        return None
 
     def keep(self, request: CellRequest, cell: Cell) -> None:
         """Write a finished cell, whole or not at all."""
-        self.write(self._path(request), cell.model_dump_json(indent=2) + "\n")
+        path = self.folder.subfolder(CELLS) / _name(request)
+        partial = self.folder.own / f"{path.name}.partial"
+        partial.write_text(cell.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
 
-    def _path(self, request: CellRequest) -> Path:
-        return self.output / CELLS / f"{request.name}.json"
+    def finished_parts(self) -> tuple[Path, ...]:
+        """Return the folder of the cells that this run, or one before that was stopped, has finished."""
+        return (self.folder.subfolder(CELLS),)
+
+
+def _name(request: CellRequest) -> str:
+    return f"{request.name}.json"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from exporters.fidelity import FidelityMeasure
 from exporters.metrics import TaskMetric
-from kprune_export.bundle.manifest import SourceRecord, TextsRecord
+from kprune_export.bundle.manifest import FileRecord, SourceRecord, TextsRecord
 
 
 class _Record(BaseModel):
@@ -110,6 +110,8 @@ class Comparison(_Record):
     """The dense model's metric, mean over the seeds."""
     rows: tuple[Row, ...]
     cells: tuple[Cell, ...]
+    files: tuple[FileRecord, ...] = ()
+    """The table, the picture and the cells that were written with it."""
 
     def row(self, method: str, rate: float) -> Row:
         """Return the row of one method at one rate."""

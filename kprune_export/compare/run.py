@@ -5,12 +5,13 @@ import json
 from statistics import fmean
 
 from kprune_export.compare.figure import draw
-from kprune_export.compare.folder import PICTURE, RESULTS, TABLE, ComparisonFolder
+from kprune_export.compare.folder import PICTURE, TABLE, ComparisonFolder
 from kprune_export.compare.measure import prune_and_measure
 from kprune_export.compare.request import CellRequest, ComparisonRequest
 from kprune_export.compare.results import Cell, Comparison, make_row
 from kprune_export.compare.table import markdown
 from kprune_export.job import Job, prepare_job
+from kprune_export.output.inputs import OUTPUT, check_apart
 from kprune_export.pipeline import Reporter, SilentReporter
 from pruning.checkpoint.identity import check_identity
 from pruning.errors import BudgetError
@@ -38,6 +39,7 @@ def compare(request: ComparisonRequest, reporter: Reporter | None = None) -> Com
 
     """
     reporter = reporter or SilentReporter()
+    check_apart([(OUTPUT, request.recipe.output)], request.recipe.inputs)
     ComparisonFolder.check(request.recipe.output)
     jobs = {
         seed: prepare_job(request.recipe_of(seed), prunes=True, exports=False, measures=True) for seed in request.seeds
@@ -68,9 +70,7 @@ def compare(request: ComparisonRequest, reporter: Reporter | None = None) -> Com
                 reporter.skipped(number, len(wanted), title)
             cells.append(found)
         comparison = _summed_up(request, jobs, cells)
-        results = comparison.model_dump_json(indent=2) + "\n"
-        folder.publish({PICTURE: draw(comparison), TABLE: markdown(comparison), RESULTS: results})
-    return comparison
+        return folder.publish({PICTURE: draw(comparison), TABLE: markdown(comparison)}, comparison)
 
 
 def _settings(request: ComparisonRequest, cell: CellRequest) -> PruningSettings:

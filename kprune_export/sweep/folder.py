@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from exporters.variants import Variant
+from kprune_export.bundle.folder import BUNDLE
 from kprune_export.bundle.layout import LATENCY_TABLE, SENSITIVITY
-from kprune_export.results_folder import ResultsFolder
+from kprune_export.output.ownership import FolderKind
+from kprune_export.results_folder import ResultsFolder, results_kind
 
 RECORD, TABLE, PICTURE = "sweep.json", "sweep.md", "sweep.svg"
 SHARED, TRIALS = "shared", "trials"
@@ -39,12 +41,9 @@ def sensitivity_file(output: Path) -> Path:
 class SweepFolder(ResultsFolder):
     """The locked output folder of one sweep."""
 
-    kind: ClassVar[str] = "a sweep"
-    results: ClassVar[tuple[str, ...]] = (RECORD, TABLE, PICTURE)
-    parts: ClassVar[tuple[str, ...]] = (SHARED, TRIALS)
-    work: ClassVar[str] = ".kprune-sweep"
+    kind: ClassVar[FolderKind] = results_kind("a sweep", RECORD, "kprune-sweep", {SHARED: BUNDLE, TRIALS: BUNDLE})
 
     @property
     def turns(self) -> Path:
         """Where the trials on this machine agree who may run."""
-        return self.output / self.work / "turns"
+        return self.folder.subfolder("turns")

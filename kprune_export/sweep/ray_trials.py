@@ -11,7 +11,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import signal
 import socket
 import tarfile
@@ -23,7 +22,8 @@ from typing import Any, Self
 
 from exporters.errors import MissingRuntimeError
 from exporters.variants import Runtime
-from kprune_export.errors import ExitCode, RecipeError
+from kprune_export.bundle.workspace import replace_bundle
+from kprune_export.errors import ExitCode, ProductError, RecipeError, message_of
 from kprune_export.sweep.launch import LocalTrials, ShareDone, Warn
 from kprune_export.sweep.messages import Order, TrialEnd
 
@@ -140,7 +140,10 @@ class RayTrials:
         for text in result.warnings:
             warn(text)
         if result.end.error is None:
-            _replace(Path(order.recipe["output"]), result.bundle)
+            try:
+                replace_bundle(Path(order.recipe["output"]), lambda folder: _unpack(result.bundle, folder))
+            except ProductError as error:
+                return TrialEnd(error=message_of(error), exit_code=error.exit_code)
         return result.end
 
 
@@ -205,15 +208,6 @@ def _pack(folder: Path) -> bytes:
 
 
 def _unpack(content: bytes, folder: Path) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         archive.extractall(folder, filter="data")
-
-
-def _replace(folder: Path, content: bytes) -> None:
-    """Put an archive's content in the place of a folder, whole or not at all."""
-    arriving = folder.with_name(f"{folder.name}.arriving")
-    shutil.rmtree(arriving, ignore_errors=True)
-    _unpack(content, arriving)
-    shutil.rmtree(folder, ignore_errors=True)
-    arriving.rename(folder)

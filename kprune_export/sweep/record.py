@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from exporters.fidelity import FidelityMeasure
 from exporters.machine import MachineRecord
 from exporters.metrics import TaskMetric
-from kprune_export.bundle.manifest import Manifest, SourceRecord, TextsRecord, changed_files
+from kprune_export.bundle.manifest import FileRecord, Manifest, SourceRecord, TextsRecord, changed_files
 from kprune_export.errors import BundleError
 from kprune_export.gates import GateResult, Verdict
 from kprune_export.proof import VariantProof, read_proofs
@@ -120,6 +120,7 @@ class SweepRecord(_Record):
         threads: with how many threads.
         shapes: at which shapes; the first is what is recommended for, where no other is named.
         trials: in the order that they were asked in.
+        files: the table and the picture that were written with it.
 
     """
 
@@ -132,6 +133,7 @@ class SweepRecord(_Record):
     threads: int
     shapes: tuple[str, ...] = Field(min_length=1)
     trials: tuple[Trial, ...]
+    files: tuple[FileRecord, ...] = ()
 
     @model_validator(mode="after")
     def _measured_at_each_shape(self) -> Self:

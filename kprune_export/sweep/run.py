@@ -8,13 +8,13 @@ from typing import Protocol
 
 from kprune_export.errors import ExitCode, RecipeError
 from kprune_export.job import Job, check_variants, prepare_job
+from kprune_export.output.inputs import OUTPUT, check_apart
 from kprune_export.pipeline import Reporter, SilentReporter, measure_for_target
 from kprune_export.sharing import launched_processes
 from kprune_export.stages.target import LatencyTableStage, SensitivityStage
 from kprune_export.sweep.figure import draw
 from kprune_export.sweep.folder import (
     PICTURE,
-    RECORD,
     TABLE,
     SweepFolder,
     sensitivity_folder,
@@ -73,6 +73,7 @@ def sweep(request: SweepRequest, trials: Trials, reporter: Reporter | None = Non
     reporter = reporter or SilentReporter()
     if launched_processes() > 1:
         raise RecipeError("A sweep starts its own processes: run it without torchrun.")
+    check_apart([(OUTPUT, request.recipe.output)], request.recipe.inputs)
     SweepFolder.check(request.recipe.output)
     job = _checked(request)
     variants, wanted = request.recipe.variants, request.trials()
@@ -87,9 +88,7 @@ def sweep(request: SweepRequest, trials: Trials, reporter: Reporter | None = Non
             for trial, end in zip(wanted, ends, strict=True)
         )
         record = _record(job, found)
-        results = record.model_dump_json(indent=2) + "\n"
-        folder.publish({PICTURE: draw(record), TABLE: markdown(record), RECORD: results})
-    return record
+        return folder.publish({PICTURE: draw(record), TABLE: markdown(record)}, record)
 
 
 def exit_code(record: SweepRecord) -> ExitCode:

@@ -28,7 +28,7 @@ class Turns:
             folder: the same for all that take part, on a disk of this machine.
 
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         files = [os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600) for name in ("door", "room")]
         try:
             turns = cls(*files)

@@ -10,8 +10,10 @@ from exporters.latency_table.record import LatencyTable
 from exporters.precision import Precision
 from exporters.runners.available import runs_here
 from exporters.spec import check_shapes
-from kprune_export.errors import OutputFolderError, RecipeError, TargetError
+from kprune_export.errors import RecipeError, TargetError
 from kprune_export.job import Job, prepare_job
+from kprune_export.output.files import check_new, write_new
+from kprune_export.output.inputs import check_apart
 from kprune_export.pipeline import Reporter
 from kprune_export.recipe import Recipe
 from kprune_export.stages.target import TABLE_BATCHES, alignment, models_of
@@ -41,18 +43,16 @@ def profile(request: ProfileRequest, reporter: Reporter) -> LatencyTable:
     """Measure a latency table and write it; nothing is left where that fails.
 
     Raises:
-        OutputFolderError: a file to write is there already, or its folder is not.
+        OutputFolderError: a file to write is there already, its folder is not, or it lies in the model.
         VariantError: the runtime cannot run the precision.
         TargetError: the runtime cannot be timed here.
         CheckpointError, ShapeError: the model or a shape cannot be used.
 
     """
     recipe = request.recipe
+    check_apart([("latency table", recipe.output), ("picture", request.plot)], recipe.inputs)
     for path in filter(None, (recipe.output, request.plot)):
-        if path.exists():
-            raise OutputFolderError(f"{path} is there already: name another file, or remove it.")
-        if not path.absolute().parent.is_dir():
-            raise OutputFolderError(f"The folder of {path} is not there: make it first.")
+        check_new(path)
     if len(recipe.variants) != 1:
         raise RecipeError("A table is of one runtime and one precision: name one of each.")
     if not request.in_torch and not runs_here(recipe.runtime[0]):
@@ -65,9 +65,9 @@ def profile(request: ProfileRequest, reporter: Reporter) -> LatencyTable:
             job.source, models, recipe.parsed_shapes, alignment(job), job.threads, job.machine, progress
         )
     picture = draw(table) if request.plot else None
-    table.write(recipe.output)
+    write_new(recipe.output, table.to_json())
     if request.plot and picture:
-        request.plot.write_text(picture, encoding="utf-8")
+        write_new(request.plot, picture)
     return table
 
 

@@ -13,6 +13,7 @@ from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, LATENCY, ONNX_FOLDER
 from kprune_export.bundle.manifest import record_files
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, RecipeError, VerificationError
+from kprune_export.output.inputs import OUTPUT, check_apart
 from kprune_export.stages.base import Files
 from kprune_export.stages.export import model_spec
 from kprune_export.triton.config import VERSION, machine_configs, repository_configs, schema, write_config
@@ -138,8 +139,10 @@ def write_repository(request: RepositoryRequest) -> RepositoryRecord:
 
     """
     request.check()
-    check_folder(request.output)
     bundle = request.bundle
+    reads = [("bundle", bundle), *(("results of a validation", folder) for folder in request.validated)]
+    check_apart([(OUTPUT, request.output)], reads)
+    check_folder(request.output)
     manifest, difference = verify_bundle(bundle)
     if difference:
         raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")

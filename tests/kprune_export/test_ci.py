@@ -14,7 +14,7 @@ from kprune_export.ci.checks import Check, check_of_error, checks_of
 from kprune_export.ci.junit import junit_xml
 from kprune_export.ci.publish import STEP_SUMMARY_VARIABLE, CiReports
 from kprune_export.ci.step_summary import summary_markdown
-from kprune_export.errors import RecipeError
+from kprune_export.errors import OutputFolderError, RecipeError
 from kprune_export.pipeline import Outcome
 from kprune_export.recipe import GATE_NAMES, Recipe, read_gates
 from kprune_export.summary import Summary, summarise
@@ -129,11 +129,12 @@ def test_parity_that_fails_is_a_failure_and_other_errors_are_errors(tmp_path: Pa
 def test_files_that_cannot_be_written_are_known_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(RecipeError, match="is in the output folder"):
+    with pytest.raises(OutputFolderError, match="junit.xml lies in the output folder"):
         CiReports.open(tmp_path / "out" / "junit.xml", tmp_path / "out")
     with pytest.raises(RecipeError, match="cannot be written: No such file"):
         CiReports.open(tmp_path / "nowhere" / "junit.xml", tmp_path / "out")
-    monkeypatch.setenv(STEP_SUMMARY_VARIABLE, str(tmp_path))
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setenv(STEP_SUMMARY_VARIABLE, str(tmp_path / "folder"))
     with pytest.raises(RecipeError, match="cannot be written: Is a directory"):
         CiReports.open(None, tmp_path / "out")
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from output_folders import run_folder
 
 from kprune_export.bundle.layout import WORK
 from kprune_export.bundle.verify import verify_bundle
@@ -134,7 +135,7 @@ def flip(path: Path) -> None:
 
 
 def link(path: Path) -> None:
-    elsewhere = path.rename(path.parents[5] / "elsewhere")
+    elsewhere = path.rename(path.parents[6] / "elsewhere")
     path.symlink_to(elsewhere)
 
 
@@ -162,13 +163,14 @@ def test_a_file_that_changes_between_stages_is_made_again(
     tmp_path: Path,
 ) -> None:
     output = Path(shutil.copytree(stopped, tmp_path / "bundle"))
-    damage(output / WORK / "stages" / file)
+    damage(run_folder(output) / "stages" / file)
     reporter = AtStage(2, interrupt)
     with pytest.raises(KeyboardInterrupt):
         prune_and_build(make_recipe(classifier, output, texts_file), reporter)
     assert reporter.ran == ["Exporting to ONNX" if file.startswith("export") else "Pruning"]
-    made = {path.relative_to(output / WORK / "stages"): path for path in (output / WORK / "stages").rglob("*")}
-    expected = {path.relative_to(stopped / WORK / "stages"): path for path in (stopped / WORK / "stages").rglob("*")}
+    stages, before = run_folder(output) / "stages", run_folder(stopped) / "stages"
+    made = {path.relative_to(stages): path for path in stages.rglob("*")}
+    expected = {path.relative_to(before): path for path in before.rglob("*")}
     assert made.keys() == expected.keys()
     assert all(path.read_bytes() == expected[name].read_bytes() for name, path in made.items() if path.is_file())
     assert not any(path.is_symlink() for path in made.values())
@@ -182,7 +184,7 @@ def test_a_second_run_is_turned_away(
         workspace.begin("mine")
         assert cli("prune", classifier, "-o", output, "--calibration", texts_file, "--threads", 2) == 2
         assert f"Another run is writing to {output}" in capsys.readouterr().err
-        assert (output / WORK / "stages" / "mine.partial").is_dir()
+        assert (run_folder(output) / "stages" / "mine.partial").is_dir()
 
 
 @pytest.mark.parametrize("seconds", [0, 2**32])

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from output_folders import run_folder
 
 from kprune_export.bundle.layout import MANIFEST, WORK
 from kprune_export.bundle.manifest import Manifest, SourceRecord, StageRecord, record_files
 from kprune_export.bundle.workspace import Workspace
 from kprune_export.errors import BundleError, OutputFolderError, RecipeError, message_of
+from kprune_export.output.publication import PUBLICATION
 from kprune_export.pipeline import Outcome
 from kprune_export.recipe import Recipe
 from kprune_export.triton.folder import write_folder
@@ -61,21 +63,19 @@ def test_a_manifest_names_only_files_inside(name: str, tmp_path: Path) -> None:
             Manifest.read(tmp_path / "out")
 
 
-def test_a_link_in_the_output_folder_is_replaced_and_what_it_leads_to_is_left(tmp_path: Path, canary: Path) -> None:
+def test_a_link_in_the_output_folder_is_refused_and_what_it_leads_to_is_left(tmp_path: Path, canary: Path) -> None:
     output = tmp_path / "out"
     publish(output, "checkpoint/a", "a")
     shutil.move(output / "checkpoint", canary / "checkpoint")
     (canary / "checkpoint" / "precious.txt").write_text("precious")
     (output / "checkpoint").symlink_to(canary / "checkpoint")
-    with Workspace.open(output) as workspace:
-        assert workspace.finished("one", "k") is None  # a file behind a link is not the bundle's
-    publish(output, "checkpoint/a", "b")
-    assert not (output / "checkpoint").is_symlink()
-    assert (output / "checkpoint" / "a").read_text() == "b"
+    with pytest.raises(OutputFolderError, match="checkpoint is a symbolic link, through which nothing is written"):
+        publish(output, "checkpoint/a", "b")
+    assert (output / "checkpoint").is_symlink()
     assert {x.name: x.read_text() for x in (canary / "checkpoint").iterdir()} == {"a": "a", "precious.txt": "precious"}
 
 
-@pytest.mark.parametrize("place", [WORK, f"{WORK}/stages", f"{WORK}/scratch", f"{WORK}/lock"])
+@pytest.mark.parametrize("place", [WORK, f"{WORK}/run-1", f"{WORK}/work.json", f"{WORK}/lock"])
 def test_work_is_not_done_behind_a_link(place: str, tmp_path: Path, canary: Path) -> None:
     link = tmp_path / "out" / place
     link.parent.mkdir(parents=True)
@@ -83,6 +83,33 @@ def test_work_is_not_done_behind_a_link(place: str, tmp_path: Path, canary: Path
     with pytest.raises(OutputFolderError, match="is a symbolic link, through which nothing is written"):
         publish(tmp_path / "out", "plan.json", "x")
     assert [path.name for path in canary.iterdir()] == ["precious.txt"]
+
+
+def test_links_in_unfinished_work_are_removed_and_not_followed(tmp_path: Path, canary: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), Workspace.open(output) as workspace:
+        workspace.scratch("one").rmdir()
+        (run_folder(output) / "scratch" / "one").symlink_to(canary)
+        raise KeyboardInterrupt
+    with Workspace.open(output) as workspace:
+        (workspace.scratch("one") / "step").write_text("finished")
+    assert [path.name for path in canary.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize("name", ["../precious", "/etc/passwd", "a/../../precious"])
+def test_what_a_run_left_to_be_done_reaches_only_into_its_folder(name: str, tmp_path: Path) -> None:
+    output, precious = tmp_path / "out", tmp_path / "precious"
+    precious.write_text("precious")
+    for changed in ({"removed": [name]}, {"moves": [{"source": "x", "target": name}]}, {"record": name}, {"files": 1}):
+        with pytest.raises(KeyboardInterrupt), Workspace.open(output) as workspace:
+            workspace.begin("one")
+            raise KeyboardInterrupt
+        values = {"record": MANIFEST, "moves": [], "removed": [], "files": [], **changed}
+        (run_folder(output) / PUBLICATION).write_text(json.dumps(values))
+        with pytest.raises(OutputFolderError, match="does not say how to complete the run"):
+            publish(output, "plan.json", "x")
+        assert precious.read_text() == "precious"
+        shutil.rmtree(output)
 
 
 @pytest.mark.parametrize("name", ["../canary", "..", "a/../../canary", "/", ""])

@@ -6,12 +6,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from local_hub import TOKEN, Hub, local_hub
 
-from kprune_export.bundle.manifest import Manifest
+from kprune_export.bundle.manifest import Manifest, record_files
 from kprune_export.gates import GateResult
 from kprune_export.pipeline import Outcome
 
@@ -42,26 +43,56 @@ def push(url: str, bundle: Path, *arguments: str, token: str = TOKEN) -> subproc
     )
 
 
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Push = Callable[..., Done]
+
+
+@pytest.fixture
+def push_here(hub: Hub, cli: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Push:
+    """Return what `push` does, in this process, which is quicker."""
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+
+    def run(bundle: Path, *arguments: str) -> Done:
+        code = cli("push", bundle, "me/model", *arguments)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
 def expected_files(bundle: Path) -> dict[str, bytes]:
     paths = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
     return {name.removeprefix("checkpoint/"): path.read_bytes() for name, path in paths.items()}
 
 
-def test_a_dry_run_lists_everything_and_sends_nothing(
-    cli: Cli, bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli("push", bundle, "me/model", "--dry-run", "--json") == 0
-    answer = json.loads(capsys.readouterr().out)
+def test_a_dry_run_lists_everything_and_sends_nothing(hub: Hub, bundle: Path, push_here: Push) -> None:
+    done = push_here(bundle, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
     targets = {file["path"]: file["target"] for file in answer["files"]}
     assert targets["checkpoint/config.json"] == "config.json"
     assert targets["checkpoint/README.md"] == "README.md"
     assert targets["onnx/model.onnx"] == "onnx/model.onnx"
     assert targets["manifest.json"] == "manifest.json"
-    assert set(targets.values()) == set(expected_files(bundle))
+    assert set(targets.values()) == set(expected_files(bundle)) == set(answer["added"])
     assert answer["size_bytes"] == sum(map(len, expected_files(bundle).values()))
+    assert (answer["creates"], answer["replaced"], answer["overwritten"], answer["removed"]) == (True, [], [], [])
     assert "commit" not in answer
-    assert cli("push", bundle, "me/model", "--dry-run") == 0
-    assert "Nothing was sent" in capsys.readouterr().out
+    done = push_here(bundle, "--dry-run")
+    assert "Nothing was sent" in done.stdout
+    assert "The repository is not there, or cannot be seen with this token, and would be made." in done.stdout
+    assert not hub.exists
+    asked = {path.partition("?")[0] for path in hub.received if "me/model" in path}
+    assert asked == {"/api/models/me/model/revision/main"}
 
 
 def test_a_push_arrives_whole_and_opens_as_a_checkpoint(hub: Hub, bundle: Path, tmp_path: Path) -> None:
@@ -86,18 +117,140 @@ def test_a_push_arrives_whole_and_opens_as_a_checkpoint(hub: Hub, bundle: Path, 
     assert hub.commits == 1  # nothing had changed
 
 
-def test_what_another_bundle_left_is_removed(hub: Hub, bundle: Path) -> None:
-    old = {"onnx/model-int8.onnx": b"1", "signature.sig": b"2", "notes.md": b"mine", "engines/a.plan": b"3"}
-    hub.branches["main"] |= old
-    hub.private = False
-    done = push(hub.url, bundle)
+FOREIGN = {"README.md": b"of its owner", "model.safetensors": b"of its owner", "onnx/mine.onnx": b"1"}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        FOREIGN,
+        {**FOREIGN, "manifest.json": b'{"format": "of something else"}'},
+        {**FOREIGN, "manifest.json": b"\xff"},
+        {"docs/notes.md": b"no file of a bundle's name"},
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--revision", "v2")])
+def test_a_repository_of_something_else_is_refused(
+    files: dict[str, bytes], options: tuple[str, ...], hub: Hub, bundle: Path, push_here: Push
+) -> None:
+    hub.hold(files)
+    before = dict(hub.branches["main"])
+    done = push_here(bundle, *options)
+    assert done.returncode == 2
+    assert "me/model holds files and no manifest.json of this program (" in done.stderr
+    assert all(name in done.stderr for name in files)
+    assert "pass --overwrite" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert hub.branches == {"main": before}
+    assert (hub.commits, hub.objects) == (0, {})
+
+
+def test_overwriting_is_asked_for_by_its_name_and_removes_nothing(hub: Hub, bundle: Path, push_here: Push) -> None:
+    hub.hold({**FOREIGN, "signature.sig": b"2"})
+    done = push_here(bundle, "--overwrite", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
-    assert hub.branches["main"] == {".gitattributes": b"lfs", "notes.md": b"mine", **expected_files(bundle)}
-    assert "Removed from the repository, not being of this bundle: signature.sig" in done.stdout
+    answer = json.loads(done.stdout)
+    assert (answer["overwritten"], answer["replaced"], answer["removed"]) == (
+        ["README.md", "model.safetensors"],
+        [],
+        [],
+    )
+    assert hub.commits == 0
+    done = push_here(bundle, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert "overwritten" in done.stdout
+    left = {".gitattributes": b"lfs", "onnx/mine.onnx": b"1", "signature.sig": b"2"}
+    assert hub.branches["main"] == {**left, **expected_files(bundle)}
 
 
-def test_a_branch_of_its_own(hub: Hub, bundle: Path) -> None:
-    done = push(hub.url, bundle, "--revision", "v2")
+def test_of_an_earlier_push_only_what_its_manifest_lists_is_replaced_or_removed(
+    hub: Hub, bundle: Path, push_here: Push, tmp_path: Path
+) -> None:
+    first = Path(shutil.copytree(bundle, tmp_path / "first"))
+    manifest = Manifest.read(first)
+    (first / "onnx" / "old.onnx").write_bytes(b"old")
+    [old] = record_files(first, ["onnx/old.onnx"], reproducible=True)
+    (first / "manifest.json").write_text(manifest.model_copy(update={"files": (*manifest.files, old)}).to_json())
+    assert push_here(first, "--private").returncode == 0
+    hub.branches["main"] |= {"onnx/mine.onnx": b"1", "notes.md": b"mine"}
+
+    done = push_here(bundle, "--dry-run", "--json")
+    answer = json.loads(done.stdout)
+    assert (answer["creates"], answer["overwritten"], answer["removed"]) == (False, [], ["onnx/old.onnx"])
+    assert set(answer["replaced"]) == set(expected_files(bundle))
+    assert "Would be removed from the repository, not being of this bundle: onnx/old.onnx" in (
+        push_here(bundle, "--dry-run").stdout
+    )
+    done = push_here(bundle)
+    assert done.returncode == 0, done.stderr
+    mine = {".gitattributes": b"lfs", "onnx/mine.onnx": b"1", "notes.md": b"mine"}
+    assert hub.branches["main"] == {**mine, **expected_files(bundle)}
+    assert "Removed from the repository, not being of this bundle: onnx/old.onnx" in done.stdout
+
+    added = Path(shutil.copytree(bundle, tmp_path / "added"))
+    (added / "onnx" / "mine.onnx").write_bytes(b"of the bundle")
+    [new] = record_files(added, ["onnx/mine.onnx"], reproducible=True)
+    (added / "manifest.json").write_text(manifest.model_copy(update={"files": (*manifest.files, new)}).to_json())
+    done = push_here(added)
+    assert done.returncode == 2
+    assert "me/model holds 'onnx/mine.onnx', which no earlier push put there" in done.stderr
+    assert hub.branches["main"]["onnx/mine.onnx"] == b"1"
+
+
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [
+        ("checkpoint/config.json", "/revision/"),  # after the bundle was verified, before its files are read
+        ("onnx/model.onnx", "/revision/"),
+        ("manifest.json", "/revision/"),
+        ("checkpoint/model.safetensors", "/revision/"),
+        ("checkpoint/config.json", "/preupload/"),  # after its files were read
+        ("manifest.json", "/preupload/"),
+    ],
+)
+def test_a_file_that_is_swapped_after_the_bundle_was_verified_does_not_arrive(
+    name: str, moment: str, hub: Hub, bundle: Path, push_here: Push
+) -> None:
+    verified = expected_files(bundle)
+
+    def swap(path: str) -> None:
+        if moment in path:
+            (bundle / name).write_bytes(b"swapped")
+
+    hub.watch = swap
+    done = push_here(bundle)
+    if moment == "/revision/":
+        assert done.returncode == 2
+        assert f"{bundle / name} has changed since the bundle was verified: nothing was pushed." in done.stderr
+        assert hub.commits == 0
+    else:  # what was read when it was verified is what is sent
+        assert done.returncode == 0, done.stderr
+        assert hub.branches["main"] == {".gitattributes": b"lfs", **verified}
+
+
+def test_a_large_file_that_is_swapped_while_it_is_sent_is_not_committed(
+    hub: Hub, bundle: Path, push_here: Push, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kprune_export.bundle import push as module
+
+    monkeypatch.setattr(module, "_IN_MEMORY", 1000)  # so that a tiny model's files are large
+    swapped = bundle / "onnx" / "model.onnx"
+
+    def swap(path: str) -> None:
+        if "/objects/batch" in path:
+            swapped.write_bytes(b"swapped")
+
+    hub.watch = swap
+    done = push_here(bundle)
+    assert done.returncode == 2
+    assert f"{swapped} has changed since the bundle was verified: nothing was pushed." in done.stderr
+    assert hub.commits == 0
+
+
+def test_a_branch_of_its_own(hub: Hub, bundle: Path, push_here: Push) -> None:
+    assert push_here(bundle, "--revision", "v2", "--dry-run").returncode == 0
+    assert set(hub.branches) == {"main"}
+    done = push_here(bundle, "--revision", "v2")
     assert done.returncode == 0, done.stderr
     assert hub.branches["main"] == {".gitattributes": b"lfs"}
     assert set(hub.branches["v2"]) == {".gitattributes", *expected_files(bundle)}
@@ -130,11 +283,18 @@ def test_a_server_that_dies_is_no_success_and_a_rerun_finishes(hub: Hub, bundle:
     assert len(uploads) == len(hub.objects) - sent  # what had arrived is not sent again
 
 
-def test_bytes_that_arrive_changed_are_found(hub: Hub, bundle: Path) -> None:
-    hub.spoils = "onnx/model.onnx"
-    done = push(hub.url, bundle)
+def test_a_dry_run_refuses_what_a_push_refuses(hub: Hub, bundle: Path, push_here: Push) -> None:
+    hub.hold({})
+    done = push_here(bundle, "--dry-run", "--private")
     assert done.returncode == 2
-    assert "me/model does not hold onnx/model.onnx as it was sent" in done.stderr
+    assert "me/model is there already, and public" in done.stderr
+
+
+def test_bytes_that_arrive_changed_are_found(hub: Hub, bundle: Path, push_here: Push) -> None:
+    hub.spoils = "onnx/model.onnx"
+    done = push_here(bundle)
+    assert done.returncode == 2
+    assert "me/model does not hold onnx/model.onnx as the manifest lists it" in done.stderr
     assert "Pushed" not in done.stdout
 
 
@@ -143,7 +303,7 @@ def test_a_refusal_is_one_sentence(hub: Hub, bundle: Path) -> None:
         ((), "hf_other", "The push to me/model did not finish ("),
         (("--private",), TOKEN, "me/model is there already, and public"),
     ):
-        hub.private = False
+        hub.hold({})
         done = push(hub.url, bundle, *arguments, token=token)
         assert done.returncode == 2
         assert sentence in done.stderr
@@ -152,6 +312,9 @@ def test_a_refusal_is_one_sentence(hub: Hub, bundle: Path) -> None:
     done = push("http://127.0.0.1:9", bundle)
     assert done.returncode == 2
     assert "did not finish (" in done.stderr
+    done = push("http://127.0.0.1:9", bundle, "--dry-run")
+    assert done.returncode == 2
+    assert "Error: me/model cannot be looked at (" in done.stderr
 
 
 def test_without_a_token(bundle: Path) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from output_folders import run_folder, tree
 
 from kprune_export.bundle.layout import SIGNATURE, WORK
 from kprune_export.bundle.manifest import Manifest, record_files
 from kprune_export.bundle.signature import sign_bundle, signature_problem
-from kprune_export.errors import KeyFileError, VerificationError
+from kprune_export.bundle.workspace import Workspace
+from kprune_export.errors import KeyFileError, OutputFolderError, VerificationError
 from kprune_export.pipeline import Outcome, prune_and_build
 from kprune_export.recipe import Recipe
 
@@ -164,6 +166,46 @@ def test_a_run_that_changes_nothing_keeps_the_signature_and_another_removes_it(
     prune_and_build(make_recipe(classifier, signed, texts_file, max_size_mib=900))
     assert not (signed / SIGNATURE).exists()
     assert f"The bundle in {signed} has changed, and its signature is removed: sign it again." in caplog.text
-    (signed / SIGNATURE).symlink_to(signed / "plan.json")
-    prune_and_build(make_recipe(classifier, signed, texts_file, max_size_mib=900))
-    assert not (signed / SIGNATURE).is_symlink()
+
+
+def test_what_is_no_signature_is_not_replaced_by_one(
+    signed: Path, keys: tuple[Path, Path], classifier: Path, texts_file: Path, make_recipe: Callable[..., Recipe]
+) -> None:
+    (signed / SIGNATURE).unlink()
+    for put in (lambda path: path.write_text("my own notes"), lambda path: path.symlink_to(signed / "plan.json")):
+        put(signed / SIGNATURE)
+        before = tree(signed)
+        for change in (
+            lambda: sign_bundle(signed, keys[0]),
+            lambda: prune_and_build(make_recipe(classifier, signed, texts_file, max_size_mib=900)),
+        ):
+            with pytest.raises(OutputFolderError, match=SIGNATURE):
+                change()
+            assert tree(signed) == before
+        (signed / SIGNATURE).unlink()
+
+
+@pytest.mark.parametrize("name", [SIGNATURE, "key.pem", "checkpoint/key.pem"])
+def test_a_key_in_the_bundle_is_refused_and_stays(
+    name: str, signed: Path, keys: tuple[Path, Path], cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = signed / name
+    key.unlink(missing_ok=True)
+    shutil.copyfile(keys[0], key)
+    (tmp_path / "link.pem").symlink_to(key)
+    before = tree(signed)
+    for given in (key, tmp_path / "link.pem"):
+        assert cli("sign", signed, "--private-key", given) == 2
+        assert f"The bundle {signed} contains the private key {given}" in capsys.readouterr().err
+        assert tree(signed) == before
+
+
+def test_a_bundle_that_a_run_has_not_finished_is_not_signed(signed: Path, keys: tuple[Path, Path]) -> None:
+    with pytest.raises(KeyboardInterrupt), Workspace.open(signed) as workspace:
+        (workspace.scratch("one") / "step").write_text("finished")
+        with pytest.raises(OutputFolderError, match="Another run is writing to"):
+            sign_bundle(signed, keys[0])
+        raise KeyboardInterrupt
+    with pytest.raises(VerificationError, match="of a run that has not finished"):
+        sign_bundle(signed, keys[0])
+    assert (run_folder(signed) / "scratch" / "one" / "step").read_text() == "finished"

@@ -178,7 +178,7 @@ def test_what_a_sweep_gives_its_trials_cannot_be_set(
     assert "'flops_reduction' is not for a sweep" in capsys.readouterr().err
     (tmp_path / "notes.txt").touch()
     assert cli(*arguments(classifier, tmp_path, labelled, "2")) == 2
-    assert "which is not part of a sweep" in capsys.readouterr().err
+    assert "which are not part of a sweep" in capsys.readouterr().err
 
 
 def test_not_under_torchrun(

@@ -192,7 +192,7 @@ def test_a_failure_leaves_nothing_half_written(built: Outcome, tmp_path: Path, m
     output, written = tmp_path / "new" / "models", []
 
     def full(config: Any, folder: Path) -> None:
-        assert folder.parent.parent == output / WORK
+        assert folder.parent.parent.parent == output / WORK
         written.append(folder)
         if len(written) == 3:
             raise OSError(28, "No space left on device")
