@@ -84,7 +84,7 @@ _HOLDING_OUT = {"held_out", "evaluation"}
 class Recipe(BaseModel):
     """All settings of a run. The keys of a recipe file are these names, those of the flags with ``_``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str
     output: Path
