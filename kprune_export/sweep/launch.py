@@ -1,7 +1,6 @@
 """Making trials on this machine, each in a process of its own."""
 
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import ValidationError
 
+from exporters.import_path import python_command, python_environment
 from kprune_export.errors import ExitCode
 from kprune_export.sweep.messages import Event, Order, TrialEnd
 
@@ -63,12 +63,12 @@ class LocalTrials:
 
     def _make(self, order: Order, hear: Callable[[Event], None]) -> TrialEnd:
         with tempfile.TemporaryFile("w+", errors="replace") as said:
-            command = [sys.executable, "-m", "kprune_export.sweep.worker"]
             with self._guard:
                 if self._stopped:
                     return TrialEnd(error="not begun", exit_code=ExitCode.INTERRUPTED)
                 process = subprocess.Popen(
-                    command,
+                    python_command("kprune_export.sweep.worker"),
+                    env=python_environment(),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=said,

@@ -91,30 +91,18 @@ class RayTrials:
                 "Ray is not installed: pip install -c constraints.txt '.[ray]', or sweep without --ray."
             ) from error
         _check_address(address)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for reports over the network
-        handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
-        try:
-            ray.init(
-                address,
-                logging_level="error",
-                log_to_driver=False,
-                include_dashboard=False if address == _LOCAL else None,
-            )
-        except Exception as error:  # Ray raises just that where a node does not start in time
-            reason = str(error).strip().splitlines()[0]
-            raise RecipeError(f"No Ray cluster can be used at {address}: {reason}") from error
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        try:
-            most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
-            if most < threads:
-                raise RecipeError(
-                    f"A trial runs with {threads} threads, but no node of the Ray cluster has more than {most:g} "
-                    "processors: ask for less with --threads."
-                )
-            yield cls(ray, threads)
-        finally:
-            ray.shutdown()
+        with tempfile.TemporaryDirectory(prefix="kprune-ray-") as empty:
+            _join(ray, address, Path(empty))
+            try:
+                most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+                if most < threads:
+                    raise RecipeError(
+                        f"A trial runs with {threads} threads, but no node of the Ray cluster has more than {most:g} "
+                        "processors: ask for less with --threads."
+                    )
+                yield cls(ray, threads)
+            finally:
+                ray.shutdown()
 
     def run(self, orders: Sequence[Order], progress: ShareDone, warn: Warn) -> list[TrialEnd]:
         """Carry out orders, put the bundles where they are to be, and return how each ended; as `LocalTrials.run`."""
@@ -179,6 +167,33 @@ def _check_address(address: str) -> None:
         socket.create_connection((found[1], int(found[2])), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise RecipeError(f"No Ray cluster can be used at {address}: {error}.") from error
+
+
+def _join(ray: Any, address: str, empty: Path) -> None:
+    """Connect to a cluster, or start one.
+
+    Ray lets its workers import modules from the driver's working directory, before any others: it is shown an empty
+    folder, which has to stay as long as the cluster that is started in it.
+
+    Raises:
+        RecipeError: no cluster answers.
+
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for reports over the network
+    handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
+    try:
+        with contextlib.chdir(empty):
+            ray.init(
+                address,
+                logging_level="error",
+                log_to_driver=False,
+                include_dashboard=False if address == _LOCAL else None,
+            )
+    except Exception as error:  # Ray raises just that where a node does not start in time
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"No Ray cluster can be used at {address}: {reason}") from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _pack_task(order: Order) -> NodeTask:
