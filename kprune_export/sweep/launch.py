@@ -5,6 +5,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -21,11 +22,12 @@ class LocalTrials:
 
     Args:
         parallel: how many at a time.
+        folder: the trials' working directory; this process's unless given.
 
     """
 
-    def __init__(self, parallel: int) -> None:
-        self._parallel = parallel
+    def __init__(self, parallel: int, folder: Path | None = None) -> None:
+        self._parallel, self._folder = parallel, folder
         self._running: set[subprocess.Popen[str]] = set()
         self._guard, self._stopped = threading.Lock(), False
 
@@ -68,6 +70,7 @@ class LocalTrials:
                     return TrialEnd(error="not begun", exit_code=ExitCode.INTERRUPTED)
                 process = subprocess.Popen(
                     python_command("kprune_export.sweep.worker"),
+                    cwd=self._folder,
                     env=python_environment(),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,

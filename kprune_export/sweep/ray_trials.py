@@ -40,12 +40,14 @@ class NodeTask:
         order: with paths that a node does not have.
         measured: what the trials share, by the name of its setting.
         bundle: a tar archive of what an earlier run left of the bundle, to go on from; empty where there is none.
+        started_in: the sweep's working directory, whose commit the bundle records where the node has it too.
 
     """
 
     order: Order
     measured: dict[str, bytes]
     bundle: bytes
+    started_in: str
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,9 @@ def run_on_node(task: NodeTask) -> NodeResult:
             _unpack(task.bundle, output)
         turns = Path(tempfile.gettempdir()) / f"kprune-turns-{os.getuid()}"
         order = task.order.model_copy(update={"recipe": task.order.recipe | own, "turns": str(turns)})
-        (end,) = LocalTrials(1).run([order], lambda _: None, warnings.append)
+        started_in = Path(task.started_in)
+        trials = LocalTrials(1, started_in if started_in.is_dir() else None)
+        (end,) = trials.run([order], lambda _: None, warnings.append)
         return NodeResult(end, tuple(warnings), _pack(output) if end.error is None else b"")
 
 
@@ -204,7 +208,7 @@ def _pack_task(order: Order) -> NodeTask:
             recipe[name] = str(Path(recipe[name]).expanduser().absolute())
     output = Path(recipe["output"])
     bundle = _pack(output) if output.is_dir() else b""
-    return NodeTask(order.model_copy(update={"recipe": recipe}), measured, bundle)
+    return NodeTask(order.model_copy(update={"recipe": recipe}), measured, bundle, str(Path.cwd()))
 
 
 def _takes_gpu(order: Order) -> bool:
