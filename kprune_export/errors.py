@@ -94,13 +94,13 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
         return ExitCode.BAD_INPUT if error.errno in expected else None
 
     from exporters.errors import ExporterError, ExportError, MissingRuntimeError, ParityError, RunnerError
-    from pruning.errors import DeviceMissingError, PruningError, SolveError
+    from pruning.errors import DeviceMissingError, PruningError
 
     if isinstance(error, ParityError):
         return ExitCode.PARITY_FAILED
     if isinstance(error, MissingRuntimeError | DeviceMissingError):
         return ExitCode.RUNTIME_MISSING
-    if isinstance(error, ExportError | RunnerError | SolveError):
+    if isinstance(error, ExportError | RunnerError):
         return ExitCode.INTERNAL
     if isinstance(error, PruningError | ExporterError):
         return ExitCode.BAD_INPUT

@@ -103,6 +103,18 @@ def read_sentence_head(folder: Path) -> tuple[SentenceHead, int | None] | None:
     return SentenceHead(_pooling_modes(paths[1] / "config.json"), normalize="Normalize" in kinds), limit
 
 
+def module_configs(folder: Path) -> tuple[Path, ...]:
+    """Return the configuration files of the modules that a checkpoint's ``modules.json`` names, those inside it.
+
+    Paths are returned whether or not there are such files. What `read_sentence_head` refuses is left out.
+    """
+    modules = read_json(folder / MODULES_FILE)
+    entries = modules if isinstance(modules, list) else []
+    named = [str(x["path"]) for x in entries if isinstance(x, dict) and x.get("path")]
+    paths = [folder / name / "config.json" for name in named if "\0" not in name]
+    return tuple(path for path in paths if path.resolve().is_relative_to(folder.resolve()))
+
+
 def _max_seq_length(folder: Path) -> int | None:
     path = folder / "sentence_bert_config.json"
     value = read_object(path).get("max_seq_length") if path.is_file() else None

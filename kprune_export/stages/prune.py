@@ -75,6 +75,7 @@ def pruning_task(job: Job, settings: PruningSettings, journal: Path) -> PruningT
     """
     return PruningTask(
         model=str(job.source.folder.path.resolve()),
+        source=job.source.identity,
         allow_pickle=job.recipe.allow_pickle,
         pooling=job.source.pooling,
         texts=tuple((x.text, x.pair) for x in job.calibration),

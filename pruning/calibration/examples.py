@@ -1,18 +1,35 @@
 """Reading texts, with or without labels, from the files and data sets that people have."""
 
-import csv
 import hashlib
-import io
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pruning.calibration.tables import FILE_KINDS, Table, read_file, read_hub, read_lines
+from pruning.calibration.values import (
+    CellError,
+    Label,
+    NamedClass,
+    answers_of,
+    label_of,
+    name_classes,
+    text_of,
+    words_of,
+)
 from pruning.errors import CalibrationError
 
-Label = int | float | str | tuple[float, ...] | tuple[str, ...]
+__all__ = [
+    "Columns",
+    "Example",
+    "Label",
+    "examples_sha256",
+    "flatten_pairs",
+    "read_examples",
+    "split_examples",
+]
 
 PAIR_COLUMNS = (
     ("sentence1", "sentence2"),
@@ -35,7 +52,6 @@ WORD_COLUMNS = ("tokens", "words")
 """Columns with a list of words for each row, as data sets for token classification have them."""
 TAG_COLUMNS = ("ner_tags", "tags", "labels", "label", "pos_tags")
 """Columns with a label for each word."""
-FILE_KINDS = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -71,29 +87,26 @@ class Columns:
 def read_examples(source: str | Path, columns: Columns | None = None) -> list[Example]:
     """Read examples from a file, or from a data set on the Hugging Face hub.
 
-    A ``.txt`` file has a text a line. ``.jsonl``, ``.csv`` (quoted as in RFC 4180), ``.tsv`` (unquoted,
-    as the GLUE tasks are) and ``.parquet`` have columns. A hub data set is named
-    ``owner/name[:configuration][@split]``, the split being ``train`` unless it is named. Rows without a
-    text are left out. A column ``tokens`` or ``words`` that holds lists is joined to a text, its words kept
-    for labels that are about them.
+    A ``.txt`` file has a text a line. ``.jsonl``, ``.csv`` (quoted as in RFC 4180; with semicolons where its
+    header has them and no comma), ``.tsv`` (unquoted, as the GLUE tasks are) and ``.parquet`` have columns. A hub
+    data set is named ``owner/name[:configuration][@split]``, the split being ``train`` unless it is named. Rows
+    without a text are left out. A column ``tokens`` or ``words`` that holds lists is joined to a text, its words
+    kept for labels that are about them. Columns that are not used are not read.
 
     Raises:
         CalibrationError: the source is missing, of an unknown kind, damaged, not UTF-8, has no text
-            column, or has no text in it.
+            column, a text column with something else in it, or no text in it.
 
     """
-    columns = columns or Columns()
     path = Path(source)
-    if path.is_file():
-        table = _read_file(path)
+    if path.is_file() and path.suffix == ".txt":
+        examples = [Example(line) for line in read_lines(path)]
+    elif path.is_file():
+        examples = _from_columns(read_file(path), columns or Columns())
     elif path.exists() or path.suffix in FILE_KINDS:
         raise CalibrationError(f"The text file {source} {'is not a file' if path.exists() else 'does not exist'}.")
     else:
-        table = _read_hub(str(source))
-    if isinstance(table, list):
-        examples = [Example(line) for line in table]
-    else:
-        examples = _from_columns(table, columns, str(source))
+        examples = _from_columns(read_hub(str(source)), columns or Columns())
     with_text = [example for example in examples if example.text]
     if not with_text:
         why = "every row is empty" if examples else "it has no rows"
@@ -137,186 +150,96 @@ def examples_sha256(examples: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:
         parts = [example.text, example.pair, example.label, example.words]
-        row = json.dumps(parts if example.words else parts[:3], ensure_ascii=False)
+        row = json.dumps(parts if example.words else parts[:3], ensure_ascii=False, default=_class_as_json)
         digest.update(row.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
 
 
-_Table = dict[str, list[Any]]
+def _class_as_json(value: NamedClass) -> list[int | str]:
+    return [value.number, value.name]
 
 
-def _read_file(path: Path) -> list[str] | _Table:
-    if path.suffix not in FILE_KINDS:
-        raise CalibrationError(
-            f"{path} is of a kind that is not read ({path.suffix or 'no suffix'}): use one of {', '.join(FILE_KINDS)}."
-        )
-    try:
-        if path.suffix == ".parquet":
-            return _read_parquet(path)
-        text = _decode(path)
-        if not text.strip():
-            raise CalibrationError(f"{path} is empty: it holds no text.")
-        if path.suffix == ".txt":
-            return [line.strip() for line in text.splitlines()]
-        return _read_json_lines(text, path) if path.suffix == ".jsonl" else _read_delimited(text, path)
-    except OSError as error:
-        raise CalibrationError(f"{path} cannot be read: {error.strerror or error}.") from error
+_Read = TypeVar("_Read")
 
 
-def _decode(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CalibrationError(
-            f"{path} is not UTF-8: byte {error.start}, in line {line}, cannot be decoded; convert the file to UTF-8."
-        ) from error
-
-
-def _read_delimited(text: str, path: Path) -> _Table:
-    if path.suffix == ".tsv":
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    table: _Table = {}
-    try:
-        header = next(reader, [])
-        table = {name: [] for name in header}
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise CalibrationError(
-                    f"{path} has {len(row)} fields in line {reader.line_num}, but its header names {len(header)}."
-                )
-            for name, value in zip(header, row, strict=True):
-                table[name].append(value)
-    except csv.Error as error:
-        raise CalibrationError(f"{path} is not a sound {path.suffix[1:].upper()} file: {error}.") from error
-    return table
-
-
-def _read_json_lines(text: str, path: Path) -> _Table:
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CalibrationError(f"{path} is not JSON in line {number}: {error}.") from error
-        if not isinstance(row, dict):
-            raise CalibrationError(f"{path} has no JSON object in line {number}.")
-        rows.append(row)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _read_parquet(path: Path) -> _Table:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table: _Table = pyarrow.parquet.read_table(path).to_pydict()
-    except (pyarrow.ArrowException, ValueError) as error:
-        raise CalibrationError(f"{path} is not a sound Parquet file: {error}.") from error
-    return table
-
-
-def _read_hub(name: str) -> _Table:
-    import datasets
-
-    rest, _, split = name.partition("@")
-    repository, _, configuration = rest.partition(":")
-    try:
-        loaded = datasets.load_dataset(repository, configuration or None, split=split or "train")
-    except Exception as error:  # datasets raises whatever its builders and its transport raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CalibrationError(
-            f"{name} is neither a file here nor a data set that could be fetched from the Hugging Face hub: {reason}"
-        ) from error
-    table: _Table = loaded.to_dict()
-    return table
-
-
-def _from_columns(table: _Table, wanted: Columns, origin: str) -> list[Example]:
-    text, pair = _text_columns(table, wanted, origin)
-    words = [_words(value) for value in table[text]]
-    usual = TAG_COLUMNS if any(words) else LABEL_COLUMNS
-    label = _existing(table, wanted.label, origin) or _first_of(table, usual)
-    rows = len(table[text])
-    texts = [_text(value) for value in table[text]]
-    pairs = [_text(value) for value in table[pair]] if pair else [None] * rows
-    read = _answers if label and label.lower() in ANSWER_COLUMNS else _label
-    labels = [read(value) for value in table[label]] if label else [None] * rows
+def _from_columns(table: Table, wanted: Columns) -> list[Example]:
+    text, pair = _text_columns(table, wanted)
+    cells = list(table.values(text))
+    texts = _read(table, text, text_of, cells)
+    words = _read(table, text, words_of, cells)
+    pairs: Sequence[str | None] = _read(table, pair, text_of) if pair else [None] * len(cells)
+    label = _existing(table, wanted.label) or _first_of(table, TAG_COLUMNS if any(words) else LABEL_COLUMNS)
+    labels = _labels(table, label) if label else [None] * len(cells)
     return [Example(*row) for row in zip(texts, pairs, labels, words, strict=True)]
 
 
-def _text_columns(table: _Table, wanted: Columns, origin: str) -> tuple[str, str | None]:
+def _labels(table: Table, name: str) -> list[Label | None]:
+    """Return a column's labels, by name where the data set names the classes that its numbers count."""
+    if name.lower() in ANSWER_COLUMNS:
+        return _read(table, name, answers_of)
+    classes = table.class_names(name)
+    return _read(table, name, lambda cell: label_of(name_classes(cell, classes)))
+
+
+def _read(table: Table, name: str, read: Callable[[Any], _Read], cells: Sequence[Any] | None = None) -> list[_Read]:
+    """Return a column's cells as `read` gives them.
+
+    Raises:
+        CalibrationError: a cell is not what the column has to hold; the message names the row.
+
+    """
+    found: list[_Read] = []
+    for row, cell in enumerate(table.values(name) if cells is None else cells, start=1):
+        try:
+            found.append(read(cell))
+        except CellError as error:
+            raise CalibrationError(
+                f"The column {name!r} of {table.origin} holds {error} in row {row}, where a text is needed: "
+                "name a column of texts with --text-column (a second one with --pair-column)."
+            ) from error
+    return found
+
+
+def _text_columns(table: Table, wanted: Columns) -> tuple[str, str | None]:
     if wanted.text:
-        return _existing(table, wanted.text, origin) or "", _existing(table, wanted.pair, origin)
-    lowered = {name.lower(): name for name in table}
+        return _existing(table, wanted.text) or "", _existing(table, wanted.pair)
+    lowered = {name.lower(): name for name in table.names}
     for first, second in PAIR_COLUMNS:
         if first in lowered and second in lowered:
             return lowered[first], lowered[second]
     words = _first_of(table, WORD_COLUMNS)
-    if words and any(_words(value) for value in table[words]):
+    if words and any(isinstance(value, list) and value for value in table.values(words)):
         return words, None
     found = _first_of(table, TEXT_COLUMNS)
     if found is None:
-        strings = [name for name, values in table.items() if any(isinstance(x, str) and " " in x for x in values)]
+        strings = [name for name in dict.fromkeys(table.names) if _has_sentences(table, name)]
         if len(strings) != 1:
             raise CalibrationError(
-                f"{origin} has no column with a usual name for texts (its columns: {', '.join(table) or 'none'}): "
-                "name it with --text-column, and a second one with --pair-column."
+                f"{table.origin} has no column with a usual name for texts (its columns: "
+                f"{', '.join(table.names) or 'none'}): name it with --text-column, and a second one with "
+                "--pair-column."
             )
         found = strings[0]
-    return found, _existing(table, wanted.pair, origin)
+    return found, _existing(table, wanted.pair)
 
 
-def _existing(table: _Table, name: str | None, origin: str) -> str | None:
-    if name is not None and name not in table:
-        raise CalibrationError(f"{origin} has no column {name!r}: its columns are {', '.join(table) or 'none'}.")
+def _has_sentences(table: Table, name: str) -> bool:
+    try:
+        return table.may_hold_text(name) and any(
+            isinstance(cell, str | bytes) and " " in text_of(cell) for cell in table.values(name)
+        )
+    except CellError:  # bytes that are no text
+        return False
+
+
+def _existing(table: Table, name: str | None) -> str | None:
+    if name is not None and name not in table.names:
+        raise CalibrationError(
+            f"{table.origin} has no column {name!r}: its columns are {', '.join(table.names) or 'none'}."
+        )
     return name
 
 
-def _first_of(table: _Table, names: Sequence[str]) -> str | None:
-    lowered = {name.lower(): name for name in table}
+def _first_of(table: Table, names: Sequence[str]) -> str | None:
+    lowered = {name.lower(): name for name in table.names}
     return next((lowered[name] for name in names if name in lowered), None)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return "" if value is None else str(value).strip()
-
-
-def _words(value: Any) -> tuple[str, ...] | None:
-    return tuple(str(word) for word in value) or None if isinstance(value, list) else None
-
-
-def _answers(value: Any) -> Label | None:
-    """Bring answers into one form: all that are right, none where the question has no answer."""
-    if isinstance(value, dict):  # as SQuAD has them: texts, and where each begins
-        value = value.get("text")
-    if isinstance(value, str):
-        return (value.strip(),)
-    return tuple(str(x) for x in value) if isinstance(value, list) else None
-
-
-def _label(value: Any) -> Label | None:
-    """Bring a label into one form: numbers as numbers, lists as tuples, an empty one as none."""
-    if isinstance(value, str):
-        for convert in (int, float):
-            try:
-                return convert(value)
-            except ValueError:
-                continue
-        return value.strip() or None
-    if isinstance(value, dict):
-        return _answers(value)
-    if isinstance(value, list):
-        numbers = all(isinstance(x, int | float) for x in value)
-        return tuple(float(x) for x in value) if numbers else tuple(str(x) for x in value)
-    return value if value is None or isinstance(value, int | float) else str(value)

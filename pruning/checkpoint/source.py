@@ -3,18 +3,19 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from pruning.errors import CheckpointError, PlanError, PruningError, UnsupportedModelError
 from pruning.json_file import read_object
 from pruning.plan import MOST_LAYERS, PruningPlan, first_problem
+from pruning.pooling import MODULES_FILE, module_configs
 
 CONFIG_FILE = "config.json"
 PLAN_KEY = "kprune"
@@ -39,6 +40,16 @@ COMPANION_FILES = (
     "config_sentence_transformers.json",
 )
 """Files that travel unchanged from a dense checkpoint to the pruned one, where they are present."""
+_QUANTIZED = ("quantization_config", "compression_config")
+"""Keys of config.json under which other tools say how they have quantized the weights."""
+_API_SETTINGS: Mapping[str, Any] = {
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "return_dict": True,
+    "chunk_size_feed_forward": 0,
+}
+"""Settings of config.json about what transformers' Python API returns, and in how many parts it computes: the values
+that pruning and exporting rely on, none of which changes an output."""
 _DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
@@ -51,6 +62,7 @@ class CheckpointFolder:
         config: its config.json.
         weights: the files that hold its weights, sorted by name.
         pickled: whether these are pickles and not safetensors.
+        vocabulary_files: the names of the files that its tokenizer's class reads, once that is known.
 
     """
 
@@ -58,6 +70,7 @@ class CheckpointFolder:
     config: dict[str, Any]
     weights: tuple[Path, ...]
     pickled: bool
+    vocabulary_files: tuple[str, ...] = ()
 
     @property
     def model_type(self) -> str:
@@ -87,51 +100,31 @@ class CheckpointFolder:
 
     def weights_sha256(self) -> str:
         """Hash the weights: the file's SHA-256 where there is one, else that of the list of all."""
-        hashes = [file_sha256(path) for path in self.weights]
-        if len(hashes) == 1:
-            return hashes[0]
-        listing = "".join(f"{sha}  {path.name}\n" for sha, path in zip(hashes, self.weights, strict=True))
-        return hashlib.sha256(listing.encode()).hexdigest()
-
-    def tensor_types(self) -> frozenset[str]:
-        """Return the types of the tensors in its safetensors files, as the files' headers have them.
-
-        Reads the headers alone, which is enough to find a file that is cut short. Empty for pickles, which
-        have no such header.
-
-        Raises:
-            CheckpointError: a file is truncated or corrupt.
-
-        """
-        return frozenset(kind for kind, _ in self._tensors())
-
-    def tensor_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of the tensors in its safetensors files; as `tensor_types`."""
-        return tuple(shape for _, shape in self._tensors())
-
-    def _tensors(self) -> list[tuple[str, tuple[int, ...]]]:
-        found = []
-        for path in () if self.pickled else self.weights:
-            try:
-                with safe_open(path, framework="pt") as file:
-                    slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 - not a dict
-                found += [(part.get_dtype(), tuple(part.get_shape())) for part in slices]
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path} is not a sound safetensors file: {error}.") from error
-        return found
+        hashes = {path.name: file_sha256(path) for path in self.weights}
+        return next(iter(hashes.values())) if len(hashes) == 1 else joint_sha256(hashes)
 
     def companions(self) -> tuple[Path, ...]:
-        """Return the tokenizer's and sentence-transformers' files, and the pooling's folder's."""
-        found = [self.path / name for name in COMPANION_FILES if (self.path / name).is_file()]
-        if (self.path / "modules.json").is_file():
-            found += sorted(self.path.glob("[0-9]*_*/config.json"))
-        return tuple(found)
+        """Return every file beside config.json and the weights that decides what is loaded.
+
+        These are the tokenizer's, sentence-transformers', and the configurations of the modules that modules.json
+        names.
+        """
+        named = [self.path / name for name in (*COMPANION_FILES, *self.vocabulary_files)]
+        found = [*named, *sorted(self.path.glob("tokenizer.*.json"))]  # fast tokenizers of named versions
+        if (self.path / MODULES_FILE).is_file():
+            found += [*module_configs(self.path), *sorted(self.path.glob("[0-9]*_*/config.json"))]
+        return tuple(path for path in dict.fromkeys(found) if path.is_file())
 
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def joint_sha256(hashes: Mapping[str, str]) -> str:
+    """Return one hash over the hashes of several files and their names."""
+    return hashlib.sha256("".join(f"{sha}  {name}\n" for name, sha in hashes.items()).encode()).hexdigest()
 
 
 def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> CheckpointFolder:
@@ -143,7 +136,7 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
             other programs, and are read here with torch's restricted unpickler.
 
     Raises:
-        CheckpointError: it is not there, not a checkpoint, damaged, or pickled without permission.
+        CheckpointError: it is not there, not a checkpoint, damaged, quantized, or pickled without permission.
         UnsupportedModelError: it is a decoder.
 
     """
@@ -158,6 +151,7 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
     config = read_object(path / CONFIG_FILE)
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"{path / CONFIG_FILE} names no model_type, so {path} is not a checkpoint.")
+    _refuse_quantized(path, config)
     folder = CheckpointFolder(path, config, *_find_weights(path, allow_pickle))
     if folder.architecture.endswith(_DECODER_SUFFIXES) or config.get("is_encoder_decoder"):
         raise UnsupportedModelError(
@@ -165,6 +159,17 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
             "but only encoders can be pruned."
         )
     return folder
+
+
+def _refuse_quantized(path: Path, config: Mapping[str, Any]) -> None:
+    for key in _QUANTIZED:
+        settings = config.get(key)
+        if settings:
+            method = settings.get("quant_method") if isinstance(settings, dict) else None
+            raise CheckpointError(
+                f"The checkpoint {path} is already quantized ({str(method or key)[:80]}): give the full-precision "
+                "checkpoint that it was made from; --precision int8 quantizes what is exported."
+            )
 
 
 def _looks_like_hub_id(source: str) -> bool:
@@ -224,6 +229,8 @@ _MOST = {"num_labels": 1_000_000, "num_hidden_layers": MOST_LAYERS, "n_layers": 
 def read_config(folder: CheckpointFolder) -> Any:
     """Return transformers' configuration of a checkpoint; no code of the checkpoint's own is run.
 
+    Settings that are only about transformers' Python API have their defaults, whatever the file says.
+
     Raises:
         CheckpointError: config.json is not one of its model's.
 
@@ -238,7 +245,10 @@ def read_config(folder: CheckpointFolder) -> Any:
                 f"{file} is not a sound configuration: {name} is {value}, and at most {most} is taken."
             )
     try:
-        return AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
+        for name, value in _API_SETTINGS.items():
+            setattr(config, name, value)
+        return config
     except Exception as error:  # it raises whatever the configuration's own checks do
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{file} is not a sound configuration: {reason}") from error
@@ -262,6 +272,7 @@ def as_checkpoint_errors(path: Path) -> Iterator[None]:
         ) from error
     except (
         SafetensorError,
+        ImportError,  # of a package that a setting of the checkpoint asks for
         OSError,
         ValueError,
         LookupError,

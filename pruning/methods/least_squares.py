@@ -87,10 +87,9 @@ class NormalEquations:
 
         """
         energy = self.gram.diagonal()[: self.columns]
-        # a neuron that is silent on all tokens keeps its old weight
-        penalty = ridge * energy.clamp_min(
-            torch.finfo(torch.float64).eps * (float(energy.mean()) if len(energy) else 0)
-        )
+        # a unit that is silent on all tokens keeps its old weight; where all are, any penalty does that
+        silent = torch.finfo(torch.float64).eps * float(energy.mean()) if len(energy) else 0.0
+        penalty = ridge * energy.clamp_min(silent or 1.0)
         left, right = self.gram.clone(), self.cross.clone()
         left.diagonal()[: self.columns] += penalty
         right[: self.columns] += penalty[:, None] * weight.double().T
@@ -111,7 +110,7 @@ class NormalEquations:
             The new weight (d, columns) and bias (d,), float64; no bias where there was none.
 
         Raises:
-            SolveError: the Gram matrix is singular (possible only without a ridge) or not finite.
+            SolveError: the problem is singular, or not finite.
 
         """
         if (bias is None) != (len(self.gram) == self.columns):
@@ -134,10 +133,16 @@ class NormalEquations:
         # a pivot is what a column adds to those before it; at rounding's size it adds nothing
         pivots = factor.diagonal().square()
         dependent = pivots <= len(left) * torch.finfo(torch.float64).eps * left.diagonal()
-        if int(info) != 0 or bool(dependent.any()) or not bool(torch.isfinite(right).all() and factor.isfinite().all()):
+        if not bool(torch.isfinite(left).all() and torch.isfinite(right).all()):
+            raise SolveError(
+                f"The least-squares problem of {self.columns} features over {self.tokens} tokens holds values that are "
+                "NaN or infinite: the model's activations are too large to compute with on these texts."
+            )
+        if int(info) != 0 or bool(dependent.any()) or not bool(factor.isfinite().all()):
+            remedy = "give more calibration text, or a ridge above 0" if ridge == 0 else "give a larger ridge"
             raise SolveError(
                 f"The least-squares problem of {self.columns} features over {self.tokens} tokens has no single "
-                "finite solution: give more calibration text, or a ridge above 0."
+                f"solution with a ridge of {ridge:g}: {remedy}."
             )
         return factor, right
 

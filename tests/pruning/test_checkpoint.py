@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
+from tiny_models import plan_by_hand
 
 from pruning import load_checkpoint, load_pruned
+from pruning.checkpoint.save import save_pruned
 from pruning.errors import CheckpointError, UnsupportedModelError
 from pruning.tasks import TaskKind
 
@@ -149,7 +152,7 @@ def test_weights_that_are_missing_or_of_another_size(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"lacks 1 of the model's weights, classifier.weight"):
         load_checkpoint(folder)
     edit_weights(folder, lambda w: w.update({"classifier.weight": torch.zeros(5, 32)}))
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match=r"classifier.weight is \(5, 32\), where \(2, 32\) is expected"):
         load_checkpoint(folder)
 
 
@@ -190,3 +193,70 @@ def test_a_cross_encoder_as_sentence_transformers_saves_it(make_checkpoint: Make
     checkpoint = load_checkpoint(tmp_path)
     assert checkpoint.task.kind is TaskKind.RERANKING
     assert [output.name for output in checkpoint.task.outputs] == ["logits"]
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "distilbert", "modernbert", "mpnet"])
+def test_settings_of_the_python_api_change_nothing(
+    family: str, make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    plain = make_checkpoint(family=family)
+    folder = Path(shutil.copytree(plain, tmp_path / "model"))
+    edit_config(folder, output_attentions=True, output_hidden_states=True, return_dict=False, chunk_size_feed_forward=7)
+    found, expected = load_checkpoint(folder), load_checkpoint(plain)
+    save_pruned(found, plan_by_hand(found, ()), tmp_path / "pruned")
+    ids = torch.arange(10)[None]
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    logits = expected.model(**inputs).logits
+    assert torch.equal(found.model(**inputs).logits, logits)
+    assert torch.allclose(load_pruned(tmp_path / "pruned")(**inputs).logits, logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "bitsandbytes"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+        ({"quantization_config": {"load_in_8bit": True}}, "quantization_config"),
+        ({"compression_config": {"format": "int-quantized"}}, "compression_config"),
+    ],
+)
+def test_quantized_checkpoints_are_refused(folder: Path, settings: dict[str, Any], named: str) -> None:
+    edit_config(folder, **settings)
+    with pytest.raises(CheckpointError, match=rf"is already quantized \({named}\): give the full-precision checkpoint"):
+        load_checkpoint(folder)
+    edit_config(folder, **dict.fromkeys(settings))  # null, as some tools write for none
+    load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "xlm-roberta", "modernbert"])
+def test_a_folder_without_tokenizer_files(family: str, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(make_checkpoint(family=family), tmp_path / "checkpoint-500"))
+    for path in folder.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    with pytest.raises(
+        CheckpointError, match=r"(has no tokenizer files \(none of .*save_pretrained)|(cannot be loaded)"
+    ):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("add", [{"pad_token": "<pad-new>"}, ["zzcode"]])
+def test_tokens_without_an_embedding(folder: Path, add: Any) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    rows = len(tokenizer)
+    (tokenizer.add_special_tokens if isinstance(add, dict) else tokenizer.add_tokens)(add)
+    tokenizer.save_pretrained(folder)
+    token = "<pad-new>" if isinstance(add, dict) else "zzcode"
+    with pytest.raises(CheckpointError, match=f"'{token}' has the id {rows}, but the model embeds {rows} tokens"):
+        load_checkpoint(folder)
+
+
+def test_weights_too_large_to_compute_with(folder: Path) -> None:
+    edit_weights(folder, lambda weights: weights["bert.encoder.layer.0.output.dense.weight"].fill_(1e30))
+    with pytest.raises(CheckpointError, match=r"NaN or infinite .* up to 1e\+30 in bert.encoder.layer.0.output.dense"):
+        load_checkpoint(folder)
+
+
+def test_a_model_of_zeros_is_no_other_architecture(folder: Path) -> None:
+    edit_weights(folder, lambda weights: [weight.zero_() for weight in weights.values()])
+    load_checkpoint(folder)

@@ -94,7 +94,7 @@ def test_without_units_and_bias_nothing_is_left_to_solve() -> None:
 
 def test_a_singular_problem_without_ridge_is_an_error() -> None:
     twice = torch.cat((FEATURES[:, :1], FEATURES[:, :1]), 1)
-    with pytest.raises(SolveError, match="2 features over 60 tokens has no single finite solution"):
+    with pytest.raises(SolveError, match="2 features over 60 tokens has no single solution with a ridge of 0"):
         equations(twice, twice).solve(torch.zeros(2, 2), torch.zeros(2), 0.0)
 
 
@@ -152,3 +152,17 @@ def test_products_in_float32_are_as_good_as_the_ridge_needs() -> None:
     features = torch.randn(4000, 64, dtype=torch.float64)
     single, double = equations(features.float(), features.float(), 128), equations(features, features, 128)
     assert float((single.gram - double.gram).norm() / double.gram.norm()) < 1e-5
+
+
+def test_features_that_are_all_silent_keep_their_weights() -> None:
+    silent = equations(torch.zeros(60, 5, dtype=torch.float64), torch.ones(60, 3, dtype=torch.float64))
+    weight, bias = silent.solve(OLD, torch.zeros(3), 1e-2)
+    assert torch.allclose(weight, OLD.double())
+    assert bias is not None
+    assert bias.tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_values_that_overflow_are_named_as_such() -> None:
+    large = torch.full((60, 2), 1e30)
+    with pytest.raises(SolveError, match="NaN or infinite: the model's activations are too large"):
+        equations(large, large).solve(torch.zeros(2, 2), torch.zeros(2), 0.1)
