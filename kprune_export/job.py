@@ -32,6 +32,7 @@ from kprune_export.texts import RunTexts, choose_texts
 from pruning.calibration.batches import BATCH_SIZE
 from pruning.calibration.coverage import check_coverage
 from pruning.calibration.examples import Example, examples_sha256
+from pruning.checkpoint.companions import check_companions
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.errors import CheckpointError
 from pruning.flops import check_reduction
@@ -220,11 +221,8 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
     source = load_checkpoint(recipe.model, recipe.allow_pickle, recipe.pooling)
     shapes = recipe.parsed_shapes if measures else ()
     check_shapes(shapes, source.max_positions)
-    if prunes and source.plan is not None:
-        raise CheckpointError(
-            f"{recipe.model} is pruned already, by {source.plan.flops_reduction:.1%}: prune the dense checkpoint that "
-            "it came from."
-        )
+    if prunes:
+        _check_dense(recipe, source)
     if exports and Runtime.TENSORRT in recipe.runtime:
         profiles = recipe.engine.profiles_for(source.max_positions)
         for shape in shapes:
@@ -278,6 +276,21 @@ def check_variants(recipe: Recipe, *, measures: bool) -> None:
             f"--min-speedup cannot be judged for {', '.join(untimed)}: torch finds no GPU here. Build without that "
             "gate, and set it when you validate the bundle on the machine that will serve it."
         )
+
+
+def _check_dense(recipe: Recipe, source: EncoderCheckpoint) -> None:
+    """Check that a checkpoint is dense, and that a pruned one can carry its tokenizer.
+
+    Raises:
+        CheckpointError: it is pruned, or its tokenizer needs what cannot be carried.
+
+    """
+    if source.plan is not None:
+        raise CheckpointError(
+            f"{recipe.model} is pruned already, by {source.plan.flops_reduction:.1%}: prune the dense checkpoint that "
+            "it came from."
+        )
+    check_companions(source)
 
 
 def _unknown_shares(source: EncoderCheckpoint, texts: RunTexts) -> tuple[float, float]:
