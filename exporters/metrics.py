@@ -1,8 +1,9 @@
 """The task's own metric, where labels are given."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, f1_score
@@ -10,9 +11,19 @@ from sklearn.metrics import accuracy_score, f1_score
 from exporters.errors import MeasurementError
 from exporters.runners.base import Array
 
+SHUFFLES = 20
+"""How many random orders of the labels tell what chance scores: a permutation test at the level of 5 %."""
+
 
 class TaskMetric(BaseModel):
-    """A metric of dense and pruned outputs against labels; higher is better."""
+    """A metric of dense and pruned outputs against labels; higher is better.
+
+    Attributes:
+        chance: what the dense model's answers score by chance: the best of `SHUFFLES` scores against the same labels in
+            random order. None where that was not measured.
+        order_assumed: whether the labels were numbers without names, taken to count the model's classes in its order.
+
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,13 +31,31 @@ class TaskMetric(BaseModel):
     dense: float
     pruned: float
     examples: int
+    chance: float | None = None
+    order_assumed: bool = False
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the dense model itself scores no better than chance, so that the labels may not be its own."""
+        return self.chance is not None and self.dense <= self.chance and self.dense < 1
+
+    @property
+    def note(self) -> str:
+        """What has to be said beside the figure, as a clause; empty where nothing has."""
+        if not self.at_chance:
+            return ""
+        told = f"the dense model's {self.dense:.4f} is no better than chance ({self.chance:.4f})"
+        if self.order_assumed:
+            return f"{told}: the labels are numbers without names, and may count the classes in another order"
+        return f"{told} on these labels"
 
 
 def accuracy(dense: Array, pruned: Array, labels: Sequence[int]) -> TaskMetric:
     """Return the accuracy of single-label logits, (texts, labels), against label indices."""
-    right = np.asarray(labels)
+    right, answers = np.asarray(labels), dense.argmax(-1)
     scores = [float(accuracy_score(right, logits.argmax(-1))) for logits in (dense, pruned)]
-    return TaskMetric(name="accuracy", dense=scores[0], pruned=scores[1], examples=len(right))
+    chance = best_by_chance(lambda order: float((answers == right[order]).mean()), len(right))
+    return TaskMetric(name="accuracy", dense=scores[0], pruned=scores[1], examples=len(right), chance=chance)
 
 
 def micro_f1(dense: Array, pruned: Array, labels: Sequence[Sequence[float]]) -> TaskMetric:
@@ -34,8 +63,32 @@ def micro_f1(dense: Array, pruned: Array, labels: Sequence[Sequence[float]]) -> 
     right = np.asarray(labels) > 0.5
     if right.shape != dense.shape:
         raise MeasurementError(f"Labels of shape {right.shape} do not fit logits of shape {dense.shape}.")
-    scores = [float(f1_score(right, logits > 0, average="micro", zero_division=0)) for logits in (dense, pruned)]
-    return TaskMetric(name="micro_f1", dense=scores[0], pruned=scores[1], examples=len(right))
+
+    def score(logits: Array, wanted: NDArray[np.bool_]) -> float:
+        return float(f1_score(wanted, logits > 0, average="micro", zero_division=0))
+
+    chance = best_by_chance(lambda order: score(dense, right[order]), len(right))
+    return TaskMetric(
+        name="micro_f1",
+        dense=score(dense, right),
+        pruned=score(pruned, right),
+        examples=len(right),
+        chance=chance,
+    )
+
+
+def best_by_chance(score: Callable[[NDArray[np.int64]], float], count: int) -> float:
+    """Return the best score of some answers against labels in random order, of `SHUFFLES` orders; the same each time.
+
+    Answers that have nothing to do with the labels score better than this 1 time in 21.
+
+    Args:
+        score: scores the answers against the labels in an order, given as indices, (count,).
+        count: how many labels there are.
+
+    """
+    generator = np.random.default_rng(0)
+    return max(score(generator.permutation(count)) for _ in range(SHUFFLES))
 
 
 def spearman(dense: Array, pruned: Array, labels: Sequence[float]) -> TaskMetric:

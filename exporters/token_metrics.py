@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exporters.errors import MeasurementError
-from exporters.metrics import TaskMetric
+from exporters.metrics import TaskMetric, best_by_chance
 
 Entity = tuple[str, int, int]
 """A type, the first word, and the word after the last."""
@@ -15,8 +16,14 @@ def token_accuracy(dense: Sequence[str], pruned: Sequence[str], right: Sequence[
     """Return the share of words whose label is right."""
     if not right:
         raise MeasurementError("No word with a label is left after the texts were cut, so there is nothing to measure.")
-    scores = [float(np.mean([a == b for a, b in zip(side, right, strict=True)])) for side in (dense, pruned)]
-    return TaskMetric(name="token_accuracy", dense=scores[0], pruned=scores[1], examples=len(right))
+    wanted, answers = np.asarray(right), np.asarray(dense)
+    return TaskMetric(
+        name="token_accuracy",
+        dense=float((answers == wanted).mean()),
+        pruned=float((np.asarray(pruned) == wanted).mean()),
+        examples=len(right),
+        chance=best_by_chance(lambda order: float((answers[order] == wanted).mean()), len(right)),
+    )
 
 
 def marks_entities(labels: Sequence[str]) -> bool:
@@ -51,10 +58,24 @@ def entity_f1(
     Where neither side has any entity the F1 is 0.
     """
     wanted = [entities(labels) for labels in right]
-    scores = []
-    for side in (dense, pruned):
+
+    def score(side: Sequence[Sequence[str]]) -> float:
         found = [entities(labels) for labels in side]
         both = sum(len(a & b) for a, b in zip(found, wanted, strict=True))
         total = sum(map(len, found)) + sum(map(len, wanted))
-        scores.append(2 * both / total if total else 0.0)
-    return TaskMetric(name="entity_f1", dense=scores[0], pruned=scores[1], examples=sum(map(len, wanted)))
+        return 2 * both / total if total else 0.0
+
+    words = [label for labels in dense for label in labels]
+    ends = np.cumsum([len(labels) for labels in dense])
+
+    def shuffled(order: NDArray[np.int64]) -> list[list[str]]:
+        mixed = [words[place] for place in order.tolist()]
+        return [mixed[end - len(labels) : end] for end, labels in zip(ends.tolist(), dense, strict=True)]
+
+    return TaskMetric(
+        name="entity_f1",
+        dense=score(dense),
+        pruned=score(pruned),
+        examples=sum(map(len, wanted)),
+        chance=best_by_chance(lambda order: score(shuffled(order)), len(words)),
+    )

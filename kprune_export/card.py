@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from kprune_export.tables import markdown_text
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.purpose import head_ending
+from pruning.checkpoint.source import CARD_FILE
 from pruning.errors import CheckpointError
 from pruning.plan import PruningPlan, first_problem
 from pruning.tasks import TaskKind
 
-CARD_FILE = "README.md"
 Value = str | list[str]
 _CARRIED = ("license", "license_name", "license_link", "language")
 """What a pruned model has in common with the one that it was made from."""

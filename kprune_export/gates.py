@@ -1,9 +1,9 @@
 """Gates: the limits that a release has to keep, and whether it keeps them."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from kprune_export.proof import VariantProof
 from kprune_export.recipe import Recipe
@@ -17,11 +17,13 @@ class GateResult(BaseModel):
     """One gate: what was asked, what was measured, and whether it held.
 
     Attributes:
-        undecided: whether the machine was too noisy to tell; `held` is then false, without the gate being broken.
+        undecided: whether what was measured does not tell, on a noisy machine or by labels in an unknown order;
+            `held` is then false, without the gate being broken.
+        caveat: what limits the statement, as a clause; empty where nothing does.
 
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     comparison: Literal["≥", "≤"]
@@ -30,6 +32,22 @@ class GateResult(BaseModel):
     held: bool
     detail: str
     undecided: bool = False
+    caveat: str = ""
+
+    @model_validator(mode="after")
+    def _held_by_its_value(self) -> Self:
+        kept = self.value >= self.limit if self.comparison == "≥" else self.value <= self.limit
+        if self.held != (kept and not self.undecided):
+            raise ValueError(
+                f"the gate {self.name} is recorded as {'passed' if self.held else 'not passed'}, but {self.value:g} "
+                f"{self.comparison} {self.limit:g} is {'true' if kept else 'false'}"
+            )
+        return self
+
+    @property
+    def about(self) -> str:
+        """What it is about, with what limits it."""
+        return "; ".join(part for part in (self.detail, self.caveat) if part)
 
     @property
     def broken(self) -> bool:
@@ -37,7 +55,9 @@ class GateResult(BaseModel):
         return not self.held and not self.undecided
 
 
-def judge(recipe: Recipe, proofs: Sequence[VariantProof], target: TargetRecord | None = None) -> tuple[GateResult, ...]:
+def judge(
+    recipe: Recipe, proofs: Sequence[VariantProof], target: TargetRecord | None = None, caveat: str = ""
+) -> tuple[GateResult, ...]:
     """Judge every gate that the recipe sets, by the variant that is worst at it.
 
     ``min_speedup`` is about the shape that gained least over the dense model in fp32, in the variant's runtime;
@@ -46,15 +66,35 @@ def judge(recipe: Recipe, proofs: Sequence[VariantProof], target: TargetRecord |
     ``max_size_mib`` about the ONNX file. Where the dense model was not as fast as itself, the machine is too noisy
     to judge a ``min_speedup`` that is no further from what was measured than that. A latency target is a gate of its
     own: it may be missed by `MISS`, and is judged where the machine is the one to be fast on.
+
+    Args:
+        recipe: which gates are set.
+        proofs: what was measured of each variant.
+        target: the latency target, where it is a gate.
+        caveat: what limits any statement about fidelity on the held-out texts.
+
     """
     gates = (
         _undecided(_target(target, proofs), proofs) if target else None,
         _undecided(_lowest("min_speedup", recipe.min_speedup, [_speedup(x) for x in proofs]), proofs),
-        _lowest("min_agreement", recipe.min_agreement, [_agreement(x) for x in proofs]),
-        _lowest("min_metric", recipe.min_metric, [_metric(x) for x in proofs]),
+        _limited(_lowest("min_agreement", recipe.min_agreement, [_agreement(x) for x in proofs]), caveat),
+        _limited(_by_labels(_lowest("min_metric", recipe.min_metric, [_metric(x) for x in proofs]), proofs), caveat),
         _largest("max_size_mib", recipe.max_size_mib, proofs),
     )
     return tuple(gate for gate in gates if gate is not None)
+
+
+def _limited(gate: GateResult | None, caveat: str) -> GateResult | None:
+    return gate and gate.model_copy(update={"caveat": caveat})
+
+
+def _by_labels(gate: GateResult | None, proofs: Sequence[VariantProof]) -> GateResult | None:
+    """Return a gate about the metric, undecided where the labels may be in another order than the model's."""
+    metrics = [proof.fidelity.metric for proof in proofs if proof.fidelity and proof.fidelity.metric]
+    doubtful = next((x for x in metrics if x.order_assumed and x.at_chance), None)
+    if gate is None or doubtful is None:
+        return gate
+    return gate.model_copy(update={"held": False, "undecided": True, "detail": f"{gate.detail}; {doubtful.note}"})
 
 
 Candidate = tuple[float, str]
@@ -147,9 +187,15 @@ def in_words(verdict: Verdict | None, gates: Sequence[GateResult]) -> str | None
         return None
     if verdict == "no gates":
         return "parity holds; no gates were set"
-    broken, undecided = sum(gate.broken for gate in gates), sum(gate.undecided for gate in gates)
+    return "; ".join((_outcome(gates), *dict.fromkeys(gate.caveat for gate in gates if gate.caveat)))
+
+
+def _outcome(gates: Sequence[GateResult]) -> str:
+    broken, undecided = sum(gate.broken for gate in gates), [gate for gate in gates if gate.undecided]
     if broken:
         return f"failed: {broken} of {len(gates)} gates did not hold"
+    if any(gate.name == "min_metric" for gate in undecided):
+        return f"undecided: {len(undecided)} of {len(gates)} gates cannot be judged by what was measured"
     if undecided:
-        return f"undecided: the machine is too noisy to judge {undecided} of {len(gates)} gates"
+        return f"undecided: the machine is too noisy to judge {len(undecided)} of {len(gates)} gates"
     return "passed: parity holds, and every gate"

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from kprune_export.bundle.layout import CHECKPOINT, MANIFEST, PLAN, is_unfinished
 from kprune_export.bundle.manifest import Manifest
+from pruning.checkpoint.completeness import check_files
 from pruning.checkpoint.purpose import find_purpose
 from pruning.checkpoint.source import CheckpointFolder, as_checkpoint_errors, find_checkpoint, read_config
 from pruning.errors import UnsupportedModelError
@@ -56,7 +57,7 @@ def inspect(path: str) -> Inspection:
     if (folder / MANIFEST).is_file() or is_unfinished(folder):
         manifest = Manifest.read(folder)
         if (folder / PLAN).is_file():
-            find_checkpoint(folder / CHECKPOINT).tensor_types()
+            check_files(find_checkpoint(folder / CHECKPOINT))
             return _of_plan(path, "bundle", PruningPlan.read(folder / PLAN), manifest.verdict, manifest.task)
         if (folder / CHECKPOINT).is_dir():
             folder = folder / CHECKPOINT
@@ -65,7 +66,7 @@ def inspect(path: str) -> Inspection:
                 update={"path": path, "kind": "bundle", "verdict": manifest.verdict, "task": manifest.task}
             )
     checkpoint = find_checkpoint(str(folder), allow_pickle=True)
-    checkpoint.tensor_types()  # for what it raises: a file that is cut short is no checkpoint to report on
+    check_files(checkpoint)
     plan = checkpoint.plan
     if plan is not None:
         return _of_plan(path, "pruned checkpoint", plan, None, _task(checkpoint))

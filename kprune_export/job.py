@@ -4,6 +4,7 @@ Building a job writes nothing, so whatever is wrong with the input is found befo
 touched.
 """
 
+import logging
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ from exporters.spec import Shape, check_shapes
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.profiles import choose_profile
 from exporters.variants import REFERENCE, Runtime, Variant
-from kprune_export.bundle.manifest import SourceRecord, TextsRecord
+from kprune_export.bundle.manifest import DEFAULT_TEXTS, SourceRecord, TextsRecord
 from kprune_export.errors import RecipeError
 from kprune_export.evaluation import EVALUATIONS
 from kprune_export.evaluation.base import TaskLabels
@@ -27,18 +28,19 @@ from kprune_export.evaluation.labels import task_labels
 from kprune_export.recipe import Recipe
 from kprune_export.sharing import own_device
 from kprune_export.target.request import check_target
-from kprune_export.texts import choose_texts
+from kprune_export.texts import RunTexts, choose_texts
 from pruning.calibration.batches import BATCH_SIZE
+from pruning.calibration.coverage import check_coverage
 from pruning.calibration.examples import Example, examples_sha256
+from pruning.checkpoint.companions import check_companions
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
-from pruning.checkpoint.source import CONFIG_FILE, file_sha256
 from pruning.errors import CheckpointError
 from pruning.flops import check_reduction
 from pruning.methods import method_for
 from pruning.methods.placement import Placement, placement_on
 from pruning.prune import check_tokens
 
-EMBEDDED_TEXTS = "embedded: docstrings of the installed packages"
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -58,6 +60,8 @@ class Job:
         labels: the held-out texts' labels, where there are usable ones.
         shapes: the shapes that latency is measured at.
         threads: how many threads everything runs with.
+        calibration_unknown: the share of the calibration texts' characters that the tokenizer does not know.
+        held_out_unknown: the same of the held-out texts.
 
     """
 
@@ -72,13 +76,20 @@ class Job:
     labels: TaskLabels | None
     shapes: tuple[Shape, ...]
     threads: int
+    calibration_unknown: float = 0.0
+    held_out_unknown: float = 0.0
     bundle: Path | None = None
     _dense_is_untouched: bool = field(default=True, repr=False)
 
     def take_dense(self) -> EncoderCheckpoint:
-        """Return the source, to be changed by the caller; loaded anew after the first time."""
+        """Return the source, to be changed by the caller; loaded again after the first time.
+
+        Raises:
+            CheckpointError: its files have changed since.
+
+        """
         if not self._dense_is_untouched:
-            return load_checkpoint(self.source.folder.path, self.recipe.allow_pickle, self.recipe.pooling)
+            return self.source.reload()
         self._dense_is_untouched = False
         return self.source
 
@@ -130,27 +141,28 @@ class Job:
 
     @cached_property
     def source_record(self) -> SourceRecord:
-        """The source's hashes."""
-        folder = self.source.folder
-        tokenizer = folder.path / "tokenizer.json"
+        """The hashes of the files that the source was loaded from."""
+        identity = self.source.identity
         return SourceRecord(
             model=self.model,
-            weights_sha256=folder.weights_sha256(),
-            config_sha256=file_sha256(folder.path / CONFIG_FILE),
+            weights_sha256=identity.weights_sha256,
+            config_sha256=identity.config_sha256,
             pooling=self.source.pooled_by,
-            tokenizer_sha256=file_sha256(tokenizer if tokenizer.is_file() else folder.companions()[0]),
+            tokenizer_sha256=identity.companions_sha256,
+            companions=identity.companions,
         )
 
     @cached_property
     def calibration_record(self) -> TextsRecord:
         """The calibration texts' hash."""
-        return _texts_record(self.recipe.calibration or EMBEDDED_TEXTS, self.calibration, self.left_out)
+        source = self.recipe.calibration or DEFAULT_TEXTS
+        return _texts_record(source, self.calibration, self.calibration_unknown, self.left_out)
 
     @cached_property
     def held_out_record(self) -> TextsRecord:
         """The held-out texts' hash."""
-        source = self.recipe.evaluation or self.recipe.calibration or EMBEDDED_TEXTS
-        return _texts_record(source, self.held_out)
+        source = self.recipe.evaluation or self.recipe.calibration or DEFAULT_TEXTS
+        return _texts_record(source, self.held_out, self.held_out_unknown)
 
     @cached_property
     def placement(self) -> Placement:
@@ -209,11 +221,8 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
     source = load_checkpoint(recipe.model, recipe.allow_pickle, recipe.pooling)
     shapes = recipe.parsed_shapes if measures else ()
     check_shapes(shapes, source.max_positions)
-    if prunes and source.plan is not None:
-        raise CheckpointError(
-            f"{recipe.model} is pruned already, by {source.plan.flops_reduction:.1%}: prune the dense checkpoint that "
-            "it came from."
-        )
+    if prunes:
+        _check_dense(recipe, source)
     if exports and Runtime.TENSORRT in recipe.runtime:
         profiles = recipe.engine.profiles_for(source.max_positions)
         for shape in shapes:
@@ -228,6 +237,8 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         check_tokens(source.batches(texts.calibration, recipe.seed), source.open().shape)
     required = recipe.min_metric is not None or recipe.label_column is not None
     labels = task_labels(source.task, texts.held_out, required) if measures else None
+    unknown = _unknown_shares(source, texts)
+    _warn(recipe, source, measures=measures)
     if measures:
         EVALUATIONS[source.task.kind](source, texts.held_out, labels)  # raises now what it would raise after pruning
     return Job(
@@ -242,6 +253,7 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         labels,
         shapes,
         threads,
+        *unknown,
     )
 
 
@@ -266,5 +278,51 @@ def check_variants(recipe: Recipe, *, measures: bool) -> None:
         )
 
 
-def _texts_record(source: str, examples: tuple[Example, ...], left_out: int = 0) -> TextsRecord:
-    return TextsRecord(source=source, texts=len(examples), sha256=examples_sha256(examples), left_out=left_out)
+def _check_dense(recipe: Recipe, source: EncoderCheckpoint) -> None:
+    """Check that a checkpoint is dense, and that a pruned one can carry its tokenizer.
+
+    Raises:
+        CheckpointError: it is pruned, or its tokenizer needs what cannot be carried.
+
+    """
+    if source.plan is not None:
+        raise CheckpointError(
+            f"{recipe.model} is pruned already, by {source.plan.flops_reduction:.1%}: prune the dense checkpoint that "
+            "it came from."
+        )
+    check_companions(source)
+
+
+def _unknown_shares(source: EncoderCheckpoint, texts: RunTexts) -> tuple[float, float]:
+    """Return the shares of calibration and of held-out texts that the tokenizer does not know.
+
+    Raises:
+        CalibrationError: it knows so little that results would mean nothing.
+
+    """
+    calibration = check_coverage(source.tokenizer, texts.calibration, source.max_tokens, "calibration")
+    held_out = check_coverage(source.tokenizer, texts.held_out, source.max_tokens, "held-out")
+    return calibration.unknown, held_out.unknown
+
+
+def _warn(recipe: Recipe, source: EncoderCheckpoint, *, measures: bool) -> None:
+    """Say what results will not cover: code that is not run, and texts unlike the user's where a gate is about them."""
+    for note in source.notes:
+        logger.warning("%s", note)
+    gated = [name for name in ("min_agreement", "min_metric") if getattr(recipe, name) is not None]
+    if measures and gated and recipe.calibration is None and recipe.evaluation is None:
+        logger.warning(
+            "--%s will be checked on the default texts, sentences from docstrings, which may be unlike yours: give "
+            "texts like those that the model will serve with --calibration or --evaluation.",
+            gated[0].replace("_", "-"),
+        )
+
+
+def _texts_record(source: str, examples: tuple[Example, ...], unknown: float, left_out: int = 0) -> TextsRecord:
+    return TextsRecord(
+        source=source,
+        texts=len(examples),
+        sha256=examples_sha256(examples),
+        left_out=left_out,
+        unknown_share=round(unknown, 6),
+    )

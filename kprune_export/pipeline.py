@@ -10,12 +10,12 @@ from exporters.latency import TimingSettings
 from exporters.spec import Shape
 from exporters.variants import GraphRecord
 from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, MANIFEST, ONNX_FOLDER, PARITY, PLAN
-from kprune_export.bundle.manifest import Manifest, StageRecord
+from kprune_export.bundle.manifest import Manifest, StageRecord, changed_files
 from kprune_export.bundle.provenance import commit_of
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace, check_output
 from kprune_export.errors import BundleError, TargetError, VerificationError
-from kprune_export.gates import GateResult, judge, verdict_of
+from kprune_export.gates import GateResult, verdict_of
 from kprune_export.job import Job, prepare_job
 from kprune_export.proof import Reports, VariantProof, read_proofs
 from kprune_export.recipe import Recipe
@@ -24,6 +24,7 @@ from kprune_export.stages.base import Desk, Files, ShareDone, Stage
 from kprune_export.stages.bundle import BundleStage
 from kprune_export.stages.engines import DenseEngineStage, EngineStage
 from kprune_export.stages.export import DenseTwinStage, ExportSourceStage, ExportStage
+from kprune_export.stages.gates import evaluate_gates
 from kprune_export.stages.measure import FidelityStage, LatencyStage
 from kprune_export.stages.parity import DenseParityStage, ParityStage
 from kprune_export.stages.prune import PruneStage
@@ -31,7 +32,7 @@ from kprune_export.stages.report import ReportStage
 from kprune_export.stages.target import LatencyTableStage, SensitivityStage, TargetedPruneStage
 from kprune_export.stages.triton import TritonStage, check_serving
 from kprune_export.target.outcome import TargetOutcome, target_outcome
-from kprune_export.target.read import judged_target, read_target
+from kprune_export.target.read import read_target
 from pruning.checkpoint.source import file_sha256
 from pruning.plan import PruningPlan
 
@@ -173,10 +174,10 @@ def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> 
     there = Reports[GraphRecord].read(bundle / ONNX_FOLDER / GRAPHS).variants
     if missing := [str(variant) for variant in job.variants if str(variant) not in there]:
         raise BundleError(f"{bundle} has no {missing[0]}: its variants are {', '.join(there)}.")
-    if job.source_record.weights_sha256 != manifest.source.weights_sha256:
+    if changed := changed_files(job.source_record, manifest.source):
         raise BundleError(
-            f"{recipe.model} is not the model that {bundle} was made from: its weights' hash is "
-            f"{job.source_record.weights_sha256[:12]}…, not {manifest.source.weights_sha256[:12]}…."
+            f"{recipe.model} is not the model that {bundle} was made from: {', '.join(changed)} "
+            f"{'differs' if len(changed) == 1 else 'differ'} from what the manifest records."
         )
     job.bundle = bundle
     return _run("validate", job, (BundleStage(job.builds_engines, recipe.targeted), *_proving(job)), reporter)
@@ -257,7 +258,7 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
     plan = PruningPlan.read(files(PLAN)) if PLAN in outputs else job.source.plan
     proofs = read_proofs(job.variants, files, measures=job.measures) if PARITY in outputs else ()
     target = read_target(job, files) if proofs else None  # what is only measured for a target has none yet
-    gates: tuple[GateResult, ...] = judge(job.recipe, proofs, judged_target(job, files)) if job.measures else ()
+    gates: tuple[GateResult, ...] = evaluate_gates(job, proofs, files) if job.measures else ()
     manifest = Manifest(
         command=command,
         verdict=verdict_of(gates, exported=bool(proofs)),
@@ -273,6 +274,7 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         variants=tuple(str(proof.variant) for proof in proofs),
         versions=job.versions,
         commit=commit_of(Path.cwd()),
+        notes=job.source.notes,
         validated_sha256=file_sha256(job.bundle / MANIFEST) if job.bundle else None,
         stages=tuple(record.stage for record in kept),
         files=tuple(sorted((file for record in kept for file in record.files), key=lambda file: file.path)),

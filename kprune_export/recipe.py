@@ -22,6 +22,8 @@ from pruning.methods.settings import DEFAULT_METHOD, PruningSettings
 
 GATE_NAMES = ("min_speedup", "min_agreement", "min_metric", "max_size_mib")
 """The settings that are gates."""
+PERMISSIONS = ("allow_pickle",)
+"""The settings that permit what is not safe with every input: only a user gives them, no file that came with it."""
 Pooling = Literal["mean", "cls", "pooler", "none"]
 _RESULT_NEUTRAL = {"output", "threads"}
 _PRUNING = {

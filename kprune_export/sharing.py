@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 from kprune_export.errors import SurroundingsError
 from pruning.calibration.examples import Example
+from pruning.checkpoint.identity import CheckpointIdentity
 from pruning.checkpoint.load import load_checkpoint
-from pruning.errors import PruningError
+from pruning.errors import CheckpointError, PruningError
 from pruning.methods.placement import placement_on
 from pruning.methods.settings import PruningSettings
 from pruning.prune import prune_checkpoint, sensitivity_of
@@ -58,11 +59,17 @@ def own_device(name: str) -> str:
 
 
 class PruningTask(BaseModel):
-    """What the first process asks the others to help with."""
+    """What the first process asks the others to help with.
+
+    Attributes:
+        source: the identity of the model's files; a process that finds other files takes no part.
+
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
+    source: CheckpointIdentity
     allow_pickle: bool
     pooling: str | None
     texts: tuple[tuple[str, str | None], ...]
@@ -73,8 +80,19 @@ class PruningTask(BaseModel):
     curves_only: bool = False
 
     def help(self) -> None:
-        """Do it with this process's share of the texts, and throw the result away: the first process has it too."""
-        checkpoint = load_checkpoint(self.model, self.allow_pickle, self.pooling)
+        """Do it with this process's share of the texts, and throw the result away: the first process has it too.
+
+        Raises:
+            PruningError: the model cannot be loaded as the first process has it, or cannot be pruned.
+
+        """
+        try:
+            checkpoint = load_checkpoint(self.model, self.allow_pickle, self.pooling, self.source)
+        except BaseException:
+            _failures(1)
+            raise
+        if _failures(0):  # the first process reports it
+            return
         examples = [Example(*pair) for pair in self.texts]
         placement = placement_on(own_device(self.device), self.offload)
         run = sensitivity_of if self.curves_only else prune_checkpoint
@@ -103,11 +121,21 @@ def process_group() -> Iterator[bool]:
 
 @contextlib.contextmanager
 def helped(task: PruningTask) -> Iterator[None]:
-    """Have the other processes, if there are any, help with a task while the context lasts."""
+    """Have the other processes, if there are any, help with a task while the context lasts.
+
+    Raises:
+        CheckpointError: one of them cannot load the same model.
+
+    """
     if launched_processes() == 1:
         yield
         return
     _tell(task.model_dump_json())
+    if failed := _failures(0):
+        raise CheckpointError(
+            f"{failed} of {launched_processes()} processes could not load {task.model} as the first one has it: its "
+            "files changed during the run, or are not the same for all; run the command again once they are."
+        )
     try:
         with _share_of_threads():
             yield
@@ -133,6 +161,13 @@ def _share_of_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _failures(own: int) -> int:
+    """Return in how many processes something failed, given whether it did in this one; all wait for each other."""
+    total = torch.tensor(own)
+    dist.all_reduce(total)
+    return int(total)
 
 
 def _tell(message: str) -> None:

@@ -117,12 +117,12 @@ def _prepare(
     adapter = checkpoint.open()
     batches = checkpoint.batches(examples, settings.seed)
     tokens = check_tokens(batches, adapter.shape)
-    source_sha256 = checkpoint.folder.weights_sha256()
+    source_sha256 = checkpoint.identity.weights_sha256
     texts_sha256 = examples_sha256(examples)
     journal = None
     if journal_folder is not None:
         decided_by = fingerprint(
-            source=source_sha256,
+            source=checkpoint.identity.model_dump(),
             texts=texts_sha256,
             seed=settings.seed,
             task=repr(checkpoint.task),

@@ -5,12 +5,15 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from kprune_export.bundle.layout import MANIFEST, is_unfinished
 from kprune_export.bundle.provenance import CommitRecord
 from kprune_export.errors import BundleError
-from kprune_export.gates import GateResult, Verdict, in_words
+from kprune_export.gates import GateResult, Verdict, in_words, verdict_of
+from kprune_export.recipe import PERMISSIONS
+from pruning.calibration.coverage import SOME_UNKNOWN
+from pruning.checkpoint.identity import CheckpointIdentity
 from pruning.checkpoint.source import file_sha256
 from pruning.plan import first_problem
 
@@ -24,6 +27,7 @@ def _inside(path: str) -> str:
 
 InnerPath = Annotated[str, AfterValidator(_inside)]
 """A relative path with forward slashes that leads nowhere else."""
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -58,6 +62,8 @@ class SourceRecord(_Record):
     """The dense or pruned checkpoint that a run started from.
 
     Attributes:
+        tokenizer_sha256: one hash over all companions and their names.
+        companions: the hash of each file that the tokenizer or the pooling reads, by its path in the checkpoint.
         pooling: what becomes of the tokens' vectors where no head of the model reads them, declared or chosen.
 
     """
@@ -66,7 +72,23 @@ class SourceRecord(_Record):
     weights_sha256: str
     config_sha256: str
     tokenizer_sha256: str
+    companions: dict[str, str] = {}
     pooling: str | None = None
+
+
+def changed_files(found: SourceRecord, recorded: SourceRecord) -> tuple[str, ...]:
+    """Return the names of the checkpoint's files that differ between two records, the weights first."""
+    return _identity(found).changed_files(_identity(recorded))
+
+
+def _identity(record: SourceRecord) -> CheckpointIdentity:
+    return CheckpointIdentity(
+        weights_sha256=record.weights_sha256, config_sha256=record.config_sha256, companions=record.companions
+    )
+
+
+DEFAULT_TEXTS = "embedded: docstrings of the installed packages"
+"""The source of texts where the user gave none."""
 
 
 class TextsRecord(_Record):
@@ -74,6 +96,7 @@ class TextsRecord(_Record):
 
     Attributes:
         left_out: how many of the source's texts were not calibrated on because they are held out.
+        unknown_share: the share of their characters that the tokenizer does not know.
 
     """
 
@@ -81,6 +104,19 @@ class TextsRecord(_Record):
     texts: int
     sha256: str
     left_out: int = 0
+    unknown_share: Share = 0.0
+
+    @property
+    def caveat(self) -> str:
+        """What limits any statement about fidelity on these texts, as a clause; empty where nothing does."""
+        found = []
+        if self.source == DEFAULT_TEXTS:
+            found.append(
+                "fidelity was measured on the default texts, sentences from docstrings, which may be unlike yours"
+            )
+        if self.unknown_share >= SOME_UNKNOWN:
+            found.append(f"the tokenizer does not know {self.unknown_share:.1%} of the held-out texts' characters")
+        return "; ".join(found)
 
 
 class Manifest(_Record):
@@ -89,6 +125,7 @@ class Manifest(_Record):
     Attributes:
         verdict: None where a run proves nothing, as pruning alone.
         commit: of the repository that the run was started in, if it was in one.
+        notes: sentences about what the results do not cover, as code of the checkpoint's own that was not run.
         validated_sha256: the hash of the manifest of the bundle that was validated, if one was.
 
     """
@@ -101,7 +138,7 @@ class Manifest(_Record):
     task: str
     labels: tuple[str, ...]
     plan_sha256: str | None
-    flops_reduction: float | None
+    flops_reduction: FiniteFloat | None
     source: SourceRecord
     calibration: TextsRecord | None
     held_out: TextsRecord | None
@@ -109,16 +146,29 @@ class Manifest(_Record):
     variants: tuple[str, ...] = ()
     versions: dict[str, str]
     commit: CommitRecord | None = None
+    notes: tuple[str, ...] = ()
     validated_sha256: str | None = None
     stages: tuple[StageRecord, ...]
     files: tuple[FileRecord, ...]
+
+    @model_validator(mode="after")
+    def _verdict_of_its_gates(self) -> Self:
+        implied = verdict_of(self.gates, exported=self.verdict is not None or bool(self.gates))
+        if self.verdict != implied:
+            raise ValueError(f"its verdict is {self.verdict!r}, but its gates come to {implied!r}")
+        return self
+
+    @property
+    def repeatable_recipe(self) -> dict[str, Any]:
+        """The recipe without the permissions in it: whoever repeats a run gives these again, not the bundle."""
+        return {name: value for name, value in self.recipe.items() if name not in PERMISSIONS}
 
     @classmethod
     def read(cls, bundle: Path) -> Self:
         """Read a bundle's manifest.
 
         Raises:
-            BundleError: there is none, or it is not valid.
+            BundleError: there is none, it is a link, or it is not valid.
 
         """
         path = bundle / MANIFEST
@@ -127,6 +177,8 @@ class Manifest(_Record):
                 f"{bundle} holds an unfinished run: wait if it is going on, else run the same command again to go on "
                 "where it stopped."
             )
+        if path.is_symlink():
+            raise BundleError(f"{path} is a symbolic link, so that it is not of this bundle: put a copy in its place.")
         if not path.is_file():
             raise BundleError(f"{bundle} is not a finished bundle: it has no {MANIFEST}.")
         try:

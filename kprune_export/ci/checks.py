@@ -51,7 +51,7 @@ def _of_parity(variant: VariantSummary) -> Check:
 
 
 def _of_gate(gate: GateResult) -> Check:
-    detail = f"measured {gate.value:.4f}, asked {gate.comparison} {gate.limit:g} ({gate.detail})"
+    detail = f"measured {gate.value:.4f}, asked {gate.comparison} {gate.limit:g} ({gate.about})"
     return Check(suite="gates", name=gate.name, outcome=_outcome(gate), detail=detail)
 
 

@@ -28,7 +28,7 @@ def _figures(variant: VariantSummary) -> Section:
     metrics = (variant.metric, *variant.further_metrics) if variant.metric else ()
     rows = [
         *((x.name.replace("_", " "), "", f"{x.value:.4f}", "") for x in variant.fidelity),
-        *((x.name.replace("_", " "), f"{x.dense:.4f}", f"{x.pruned:.4f}", "") for x in metrics),
+        *((x.name.replace("_", " "), f"{x.dense:.4f}", f"{x.pruned:.4f}", x.note) for x in metrics),
         *(
             (
                 f"p50 at {x.shape}, ms",

@@ -104,7 +104,8 @@ def _figures(variant: VariantSummary) -> list[tuple[str, str, str, str]]:
     rows += [(x.name.replace("_", " "), "", f"{x.value:.4f}", x.description) for x in variant.fidelity]
     for metric in (variant.metric, *variant.further_metrics) if variant.metric else ():
         values = f"{metric.dense:.4f}", f"{metric.pruned:.4f}"
-        rows.append((metric.name.replace("_", " "), *values, f"on {metric.examples} labels"))
+        note = f"on {metric.examples} labels" + (f"; {metric.note}" if metric.note else "")
+        rows.append((metric.name.replace("_", " "), *values, note))
     dense = f"{variant.dense_bytes / 2**20:.1f}" if variant.dense_bytes else ""
     rows.append(("ONNX file, MiB", dense, f"{variant.onnx_bytes / 2**20:.1f}", variant.onnx))
     if variant.engine_bytes:
@@ -121,7 +122,7 @@ def gates_table(summary: Summary) -> Table:
         table.add_column(name)
     for gate in summary.gates:
         held = ("yes", "green") if gate.held else ("undecided", "yellow") if gate.undecided else ("no", "red")
-        table.add_row(gate.name, f"{gate.comparison} {gate.limit:g}", f"{gate.value:.4f}", Text(*held), gate.detail)
+        table.add_row(gate.name, f"{gate.comparison} {gate.limit:g}", f"{gate.value:.4f}", Text(*held), gate.about)
     return table
 
 

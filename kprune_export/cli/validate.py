@@ -58,7 +58,7 @@ def validate(
 
     values.pop("bundle")
     values |= {"model": values.pop("dense")} if dense else {}
-    settings = {**Manifest.read(bundle).recipe, **read_gates(gates), **values}
+    settings = {**Manifest.read(bundle).repeatable_recipe, **read_gates(gates), **values}
     run = partial(pipeline.validate, bundle)
     with tempfile.TemporaryDirectory(prefix="kprune-export-") as temporary:
         settings["output"] = output or Path(temporary) / "validation"

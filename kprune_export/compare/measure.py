@@ -15,7 +15,7 @@ from kprune_export.job import Job
 from kprune_export.sharing import helped
 from kprune_export.stages.prune import pruning_task
 from pruning.calibration.batches import Batch
-from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
+from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.methods import method_for
 from pruning.methods.settings import PruningSettings
 from pruning.prune import prune_checkpoint
@@ -41,7 +41,7 @@ def prune_and_measure(
 
     """
     method_for(settings).budget(job.source.open().shape, settings)  # before other processes are told to help
-    pruned = load_checkpoint(job.source.folder.path, job.recipe.allow_pickle, job.recipe.pooling)
+    pruned = job.source.reload()
     start = time.perf_counter()
     with helped(pruning_task(job, settings, journal)):
         plan = prune_checkpoint(

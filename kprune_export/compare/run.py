@@ -12,6 +12,7 @@ from kprune_export.compare.results import Cell, Comparison, make_row
 from kprune_export.compare.table import markdown
 from kprune_export.job import Job, prepare_job
 from kprune_export.pipeline import Reporter, SilentReporter
+from pruning.checkpoint.identity import check_identity
 from pruning.errors import BudgetError
 from pruning.methods.base import check_budget
 from pruning.methods.settings import PruningSettings
@@ -41,6 +42,9 @@ def compare(request: ComparisonRequest, reporter: Reporter | None = None) -> Com
     jobs = {
         seed: prepare_job(request.recipe_of(seed), prunes=True, exports=False, measures=True) for seed in request.seeds
     }
+    first = jobs[request.seeds[0]].source
+    for job in jobs.values():
+        check_identity(job.source.identity, first.identity, first.folder.path)
     wanted = list(request.cells())
     for cell in wanted:  # what no method could keep to is bad input
         check_budget(jobs[cell.seed].source.open().shape, _settings(request, cell))

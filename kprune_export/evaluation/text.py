@@ -17,9 +17,10 @@ from exporters.metrics import TaskMetric, accuracy, cosine_of_pairs, micro_f1, s
 from exporters.runners.base import Array
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
-from kprune_export.evaluation.reading import class_index, labels_of, number
+from kprune_export.evaluation.reading import labels_of, number, order_assumed, read_classes
 from pruning.calibration.batches import Batch
 from pruning.calibration.examples import Example, Label
+from pruning.calibration.values import NamedClass
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.tasks import Task
 
@@ -53,6 +54,11 @@ class TextEvaluation(Evaluation):
         """Score both, if there are labels."""
         return () if self.labels is None else (self._metric(self.labels),)
 
+    def _by_class(self, metric: TaskMetric) -> TaskMetric:
+        """Return a metric about classes, marked where the labels were taken to be in the model's order."""
+        names = self.checkpoint.task.labels
+        return metric.model_copy(update={"order_assumed": order_assumed(names, self.examples)})
+
     @abstractmethod
     def _metric(self, labels: TaskLabels) -> TaskMetric:
         """Return the task's metric."""
@@ -63,15 +69,15 @@ class SingleLabelEvaluation(TextEvaluation):
 
     @classmethod
     def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:
-        """Read class indices or the model's own label names."""
-        return tuple(class_index(task.labels, label) for label in labels_of(examples))
+        """Read names of the model's classes, or their indices."""
+        return read_classes(task.labels, labels_of(examples)).indices
 
     def fidelity(self) -> tuple[FidelityMeasure, ...]:
         """Compare the classes."""
         return classifier_fidelity(self.dense, self.pruned)
 
     def _metric(self, labels: TaskLabels) -> TaskMetric:
-        return accuracy(self.dense, self.pruned, labels)
+        return self._by_class(accuracy(self.dense, self.pruned, labels))
 
 
 class MultiLabelEvaluation(TextEvaluation):
@@ -79,15 +85,22 @@ class MultiLabelEvaluation(TextEvaluation):
 
     @classmethod
     def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:
-        """Read lists of 0 and 1 as long as the model's labels."""
-        return tuple(_zeros_and_ones(len(task.labels), label) for label in labels_of(examples))
+        """Read lists of names of the model's labels that are on, or of 0 and 1 as long as these labels."""
+        labels = labels_of(examples)
+        if _are_named(labels):
+            return tuple(_those_on(task.labels, label) for label in labels)
+        return tuple(_zeros_and_ones(len(task.labels), label) for label in labels)
 
     def fidelity(self) -> tuple[FidelityMeasure, ...]:
         """Compare the labels."""
         return multi_label_fidelity(self.dense, self.pruned)
 
     def _metric(self, labels: TaskLabels) -> TaskMetric:
-        return micro_f1(self.dense, self.pruned, labels)
+        metric = micro_f1(self.dense, self.pruned, labels)
+        given = [example.label for example in self.examples if example.label is not None]
+        if given and not _are_named(given):  # lists of 0 and 1 are in some order, and do not say in which
+            return metric.model_copy(update={"order_assumed": True})
+        return self._by_class(metric)
 
 
 class RegressionEvaluation(TextEvaluation):
@@ -139,7 +152,19 @@ class EmbeddingEvaluation(TextEvaluation):
         return spearman(scores[0], scores[1], labels)
 
 
+def _are_named(labels: Sequence[Label]) -> bool:
+    """Whether lists of labels give names, in some of the lists at least: others may be empty."""
+    return any(isinstance(x, str | NamedClass) for label in labels if isinstance(label, tuple) for x in label)
+
+
+def _those_on(names: Sequence[str], label: Label) -> tuple[float, ...]:
+    if not isinstance(label, tuple):
+        raise LabelError(f"The label {label!r} is not a list of the labels that are on.")
+    on = set(read_classes(names, label).indices)
+    return tuple(float(index in on) for index in range(len(names)))
+
+
 def _zeros_and_ones(count: int, label: Label) -> tuple[float, ...]:
     if isinstance(label, tuple) and len(label) == count and set(label) <= {0.0, 1.0}:
-        return tuple(float(x) for x in label)
+        return tuple(float(x) for x in label if isinstance(x, int | float))
     raise LabelError(f"The label {label!r} is not a list of 0 and 1 for each of {count} labels.")

@@ -1,6 +1,7 @@
 """Tasks with an output for each token."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,12 @@ from exporters.token_metrics import entity_f1, marks_entities, token_accuracy
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.alignment import check_fast, first_tokens
 from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
-from kprune_export.evaluation.reading import class_index, labels_of
+from kprune_export.evaluation.reading import labels_of, order_assumed, read_classes
 from pruning.calibration.batches import Batch, encode
 from pruning.calibration.examples import Example
+from pruning.calibration.values import IGNORED
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.tasks import Task
-
-IGNORED = -100
-"""The label that data sets give to words that are not to be scored, as torch's losses do."""
 
 
 class TokenLabelEvaluation(Evaluation):
@@ -45,7 +44,7 @@ class TokenLabelEvaluation(Evaluation):
     @classmethod
     def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:
         """Read, for each word, a class index, one of the model's label names, or -100 for a word to pass over."""
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for example, label in zip(examples, labels_of(examples), strict=True):
             if example.words is None or not isinstance(label, tuple):
                 raise LabelError(
@@ -57,8 +56,9 @@ class TokenLabelEvaluation(Evaluation):
                     f"{example.text[:80]!r} has {len(example.words)} words, but labels for {len(label)}: every word "
                     "needs one."
                 )
-            rows.append(tuple(x if x == IGNORED else class_index(task.labels, x) for x in label))
-        return tuple(rows)
+            rows.append(label)
+        known = iter(read_classes(task.labels, [x for label in rows for x in label if x != IGNORED]).indices)
+        return tuple(tuple(IGNORED if x == IGNORED else next(known) for x in label) for label in rows)
 
     def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
         """Compare the tokens that count, and keep which labels both choose."""
@@ -93,8 +93,9 @@ class TokenLabelEvaluation(Evaluation):
             for side, found in zip(chosen, self._chosen, strict=True):
                 side.append([names[found[row][place]] for place, _ in scored])
         flat = [[label for text in side for label in text] for side in (*chosen, right)]
-        words = token_accuracy(*flat)
-        return (entity_f1(*chosen, right), words) if marks_entities(names) else (words,)
+        metrics = [*([entity_f1(*chosen, right)] if marks_entities(names) else []), token_accuracy(*flat)]
+        assumed = order_assumed(names, self.examples)
+        return tuple(metric.model_copy(update={"order_assumed": assumed}) for metric in metrics)
 
 
 class TokenFeatureEvaluation(Evaluation):

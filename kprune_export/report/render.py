@@ -32,6 +32,7 @@ class ReportContent:
     proofs: tuple[VariantProof, ...]
     machine: MachineRecord
     gates: tuple[GateResult, ...]
+    notes: tuple[str, ...] = ()
     target: TargetOutcome | None = None
 
     @property

@@ -33,7 +33,7 @@ def model_spec(checkpoint: EncoderCheckpoint, versions: dict[str, str]) -> Model
         "kprune.labels": "\n".join(checkpoint.task.labels),
         "kprune.max_tokens": str(checkpoint.max_tokens),
         "kprune.plan_sha256": plan.sha256 if plan else "",
-        "kprune.source_sha256": plan.source_sha256 if plan else checkpoint.folder.weights_sha256(),
+        "kprune.source_sha256": plan.source_sha256 if plan else checkpoint.identity.weights_sha256,
         **{f"version.{name}": version for name, version in versions.items()},
     }
     return ModelSpec(

@@ -3,13 +3,13 @@
 from typing import Any
 
 from kprune_export.bundle.layout import PLAN, REPORT
-from kprune_export.gates import judge
 from kprune_export.job import Job
 from kprune_export.proof import read_proofs
 from kprune_export.report.render import ReportContent, render_report
 from kprune_export.stages.base import Desk, Stage
+from kprune_export.stages.gates import evaluate_gates
 from kprune_export.target.outcome import target_outcome
-from kprune_export.target.read import judged_target, read_target
+from kprune_export.target.read import read_target
 from pruning.plan import PruningPlan
 
 
@@ -39,7 +39,8 @@ class ReportStage(Stage):
             plan=PruningPlan.read(desk.files(PLAN)),
             proofs=proofs,
             machine=job.machine,
-            gates=judge(job.recipe, proofs, judged_target(job, desk.files)),
+            gates=evaluate_gates(job, proofs, desk.files),
+            notes=job.source.notes,
             target=target_outcome(target, proofs[0].latency) if target else None,
         )
         (desk.folder / REPORT).write_text(render_report(content), encoding="utf-8")

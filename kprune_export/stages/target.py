@@ -1,6 +1,5 @@
 """The stages of a run with a latency target: what widths cost here, what they lose, and which are taken."""
 
-from pathlib import Path
 from typing import Any
 
 from exporters.latency_table.record import LatencyTable, Widths, fingerprint
@@ -18,7 +17,8 @@ from kprune_export.target.record import SensitivityRecord
 from kprune_export.target.rehearsal import rehearsals
 from kprune_export.target.request import check_reachable, default_alignment, dimensions_of, read_table, target_of
 from kprune_export.target.search import TimeSearch
-from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
+from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.checkpoint.source import file_sha256
 from pruning.plan import PruningPlan
 from pruning.prune import sensitivity_of
 
@@ -73,8 +73,10 @@ class SensitivityStage(Stage):
     outputs = (SENSITIVITY,)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the source, the texts and the seed."""
+        """Return the source, the texts and the seed; and the hash of the curves where they are given."""
+        given = job.recipe.sensitivity
         return {
+            "given": file_sha256(given) if given else None,
             "source": job.source_record.model_dump(exclude={"model"}),
             "calibration": job.calibration_record.sha256,
             "seed": job.recipe.seed,
@@ -90,6 +92,8 @@ class SensitivityStage(Stage):
         """
         identity = {
             "source_sha256": job.source_record.weights_sha256,
+            "config_sha256": job.source_record.config_sha256,
+            "companions_sha256": job.source_record.tokenizer_sha256,
             "texts_sha256": job.calibration_record.sha256,
             "seed": job.recipe.seed,
         }
@@ -182,9 +186,8 @@ def models_of(job: Job, batches: int | None = None) -> OnnxModels:
         batches: on how many batches int8 is tried; all that a variant that ships is tried on unless given.
 
     """
-    source: Path = job.source.folder.path
     return OnnxModels(
-        lambda: load_checkpoint(source, job.recipe.allow_pickle, job.recipe.pooling),
+        job.source.reload,
         job.variants[0],
         job.threads,
         range_feeds(job.source, job)[:batches],

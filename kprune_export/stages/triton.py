@@ -4,12 +4,12 @@ from typing import Any
 
 from kprune_export.bundle.layout import PLAN, TRITON
 from kprune_export.errors import RecipeError
-from kprune_export.gates import in_words, judge, verdict_of
+from kprune_export.gates import in_words, verdict_of
 from kprune_export.job import Job
 from kprune_export.proof import read_proofs
 from kprune_export.recipe import GATE_NAMES, Recipe
 from kprune_export.stages.base import Desk, Stage
-from kprune_export.target.read import judged_target
+from kprune_export.stages.gates import evaluate_gates
 from kprune_export.triton.encoders import choose_variants
 from kprune_export.triton.repository import ServedBundle, Serving, plan_repository
 from kprune_export.triton.text import check_texts
@@ -34,7 +34,7 @@ class TritonStage(Stage):
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Decide and write it, as the command triton does."""
-        gates = judge(job.recipe, read_proofs(job.variants, desk.files, measures=True), judged_target(job, desk.files))
+        gates = evaluate_gates(job, read_proofs(job.variants, desk.files, measures=True), desk.files)
         bundle = ServedBundle(
             files=desk.files,
             variants=tuple(map(str, job.variants)),

@@ -40,12 +40,14 @@ class NodeTask:
         order: with paths that a node does not have.
         measured: what the trials share, by the name of its setting.
         bundle: a tar archive of what an earlier run left of the bundle, to go on from; empty where there is none.
+        started_in: the sweep's working directory, whose commit the bundle records where the node has it too.
 
     """
 
     order: Order
     measured: dict[str, bytes]
     bundle: bytes
+    started_in: str
 
 
 @dataclass(frozen=True)
@@ -91,30 +93,18 @@ class RayTrials:
                 "Ray is not installed: pip install -c constraints.txt '.[ray]', or sweep without --ray."
             ) from error
         _check_address(address)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for reports over the network
-        handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
-        try:
-            ray.init(
-                address,
-                logging_level="error",
-                log_to_driver=False,
-                include_dashboard=False if address == _LOCAL else None,
-            )
-        except Exception as error:  # Ray raises just that where a node does not start in time
-            reason = str(error).strip().splitlines()[0]
-            raise RecipeError(f"No Ray cluster can be used at {address}: {reason}") from error
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        try:
-            most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
-            if most < threads:
-                raise RecipeError(
-                    f"A trial runs with {threads} threads, but no node of the Ray cluster has more than {most:g} "
-                    "processors: ask for less with --threads."
-                )
-            yield cls(ray, threads)
-        finally:
-            ray.shutdown()
+        with tempfile.TemporaryDirectory(prefix="kprune-ray-") as empty:
+            _join(ray, address, Path(empty))
+            try:
+                most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+                if most < threads:
+                    raise RecipeError(
+                        f"A trial runs with {threads} threads, but no node of the Ray cluster has more than {most:g} "
+                        "processors: ask for less with --threads."
+                    )
+                yield cls(ray, threads)
+            finally:
+                ray.shutdown()
 
     def run(self, orders: Sequence[Order], progress: ShareDone, warn: Warn) -> list[TrialEnd]:
         """Carry out orders, put the bundles where they are to be, and return how each ended; as `LocalTrials.run`."""
@@ -161,7 +151,9 @@ def run_on_node(task: NodeTask) -> NodeResult:
             _unpack(task.bundle, output)
         turns = Path(tempfile.gettempdir()) / f"kprune-turns-{os.getuid()}"
         order = task.order.model_copy(update={"recipe": task.order.recipe | own, "turns": str(turns)})
-        (end,) = LocalTrials(1).run([order], lambda _: None, warnings.append)
+        started_in = Path(task.started_in)
+        trials = LocalTrials(1, started_in if started_in.is_dir() else None)
+        (end,) = trials.run([order], lambda _: None, warnings.append)
         return NodeResult(end, tuple(warnings), _pack(output) if end.error is None else b"")
 
 
@@ -181,6 +173,33 @@ def _check_address(address: str) -> None:
         raise RecipeError(f"No Ray cluster can be used at {address}: {error}.") from error
 
 
+def _join(ray: Any, address: str, empty: Path) -> None:
+    """Connect to a cluster, or start one.
+
+    Ray lets its workers import modules from the driver's working directory, before any others: it is shown an empty
+    folder, which has to stay as long as the cluster that is started in it.
+
+    Raises:
+        RecipeError: no cluster answers.
+
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for reports over the network
+    handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
+    try:
+        with contextlib.chdir(empty):
+            ray.init(
+                address,
+                logging_level="error",
+                log_to_driver=False,
+                include_dashboard=False if address == _LOCAL else None,
+            )
+    except Exception as error:  # Ray raises just that where a node does not start in time
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"No Ray cluster can be used at {address}: {reason}") from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
 def _pack_task(order: Order) -> NodeTask:
     recipe = dict(order.recipe)
     measured = {name: Path(recipe[name]).read_bytes() for name in _MEASURED if name in recipe}
@@ -189,7 +208,7 @@ def _pack_task(order: Order) -> NodeTask:
             recipe[name] = str(Path(recipe[name]).expanduser().absolute())
     output = Path(recipe["output"])
     bundle = _pack(output) if output.is_dir() else b""
-    return NodeTask(order.model_copy(update={"recipe": recipe}), measured, bundle)
+    return NodeTask(order.model_copy(update={"recipe": recipe}), measured, bundle, str(Path.cwd()))
 
 
 def _takes_gpu(order: Order) -> bool:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from exporters.fidelity import FidelityMeasure
 from exporters.machine import MachineRecord
 from exporters.metrics import TaskMetric
-from kprune_export.bundle.manifest import Manifest, SourceRecord, TextsRecord
+from kprune_export.bundle.manifest import Manifest, SourceRecord, TextsRecord, changed_files
 from kprune_export.errors import BundleError
 from kprune_export.gates import GateResult, Verdict
 from kprune_export.proof import VariantProof, read_proofs
@@ -164,14 +164,25 @@ class SweepRecord(_Record):
             raise BundleError(f"{path} cannot be read: {error}.") from error
 
 
-def read_trial(request: TrialRequest, bundle: Path, end: TrialEnd) -> Trial:
-    """Return the record of a trial: of its bundle, or of what went wrong."""
+def read_trial(request: TrialRequest, bundle: Path, end: TrialEnd, source: SourceRecord) -> Trial:
+    """Return the record of a trial: of its bundle, or of what went wrong.
+
+    Args:
+        request: what was asked.
+        bundle: its bundle.
+        end: how its process ended.
+        source: the dense checkpoint as the sweep found it; a trial of another one has failed.
+
+    """
     trial = Trial(
         name=request.name, variant=str(request.variant), speedup=request.speedup, bundle=f"{TRIALS}/{request.name}"
     )
     if end.error is not None:
         return trial.model_copy(update={"error": end.error})
     manifest = Manifest.read(bundle)
+    if changed := changed_files(manifest.source, source):
+        error = f"{', '.join(changed)} of the dense checkpoint changed during the sweep: run it again"
+        return trial.model_copy(update={"error": error})
     proof = read_proofs((request.variant,), lambda output: bundle / output, measures=True)[0]
     return trial.model_copy(update={"figures": _figures(manifest, proof)})
 

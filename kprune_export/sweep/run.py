@@ -83,7 +83,7 @@ def sweep(request: SweepRequest, trials: Trials, reporter: Reporter | None = Non
         with reporter.stage(total, total, f"Making {len(wanted)} models") as progress:
             ends = trials.run(orders, progress, logger.warning)
         found = tuple(
-            read_trial(trial, trial_folder(folder.output, trial.name), end)
+            read_trial(trial, trial_folder(folder.output, trial.name), end, job.source_record)
             for trial, end in zip(wanted, ends, strict=True)
         )
         record = _record(job, found)

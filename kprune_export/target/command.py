@@ -18,7 +18,6 @@ from kprune_export.stages.target import TABLE_BATCHES, alignment, models_of
 from kprune_export.target.figure import draw
 from kprune_export.target.models import OnnxModels, TorchModels
 from kprune_export.target.profile import profile_target
-from pruning.checkpoint.load import load_checkpoint
 from pruning.methods.placement import placement_on
 
 
@@ -78,7 +77,4 @@ def _torch_models(job: Job) -> OnnxModels | TorchModels:
         raise VariantError(
             f"torch on {device.type} is not timed in {precision}: ask for fp32, or on a GPU fp16 or bf16."
         )
-    source = job.source.folder.path
-    return TorchModels(
-        lambda: load_checkpoint(source, job.recipe.allow_pickle, job.recipe.pooling), precision, torch.device(device)
-    )
+    return TorchModels(job.source.reload, precision, torch.device(device))

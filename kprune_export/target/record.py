@@ -42,6 +42,8 @@ class SensitivityRecord(_Record):
 
     Attributes:
         source_sha256: hash of the dense checkpoint's weights.
+        config_sha256: hash of its config.json.
+        companions_sha256: hash of its tokenizer's and its pooling's files.
         texts_sha256: hash of the calibration texts.
         seed: the seed of the run.
         curves: from the bottom, attention then FFN in each layer.
@@ -51,6 +53,8 @@ class SensitivityRecord(_Record):
     format: Literal["kprune-sensitivity"] = "kprune-sensitivity"
     version: Literal[1] = 1
     source_sha256: str
+    config_sha256: str = ""
+    companions_sha256: str = ""
     texts_sha256: str
     seed: int
     curves: tuple[SensitivityCurve, ...]

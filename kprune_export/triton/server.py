@@ -86,14 +86,16 @@ def running_server(
 
     """
     http_address, grpc_address = (f"{LOOPBACK}:{port}" for port in _free_ports(2))
-    command = [binary, f"--model-repository={repository}", "--allow-metrics=false", "--exit-timeout-secs=5"]
+    command = [os.path.abspath(binary), f"--model-repository={repository.absolute()}"]  # noqa: PTH100 - of a text
+    command += ["--allow-metrics=false", "--exit-timeout-secs=5", *map(_absolute, options)]
     for name, address in (("http", http_address), ("grpc", grpc_address)):
         host, _, port = address.partition(":")
         command += [f"--{name}-address={host}", f"--{name}-port={port}"]
     compiled = set(repository.rglob(_COMPILED))
-    with tempfile.TemporaryFile() as log:
+    # its Python backend imports modules from the working directory, which may be a checkpoint: it gets an empty one
+    with tempfile.TemporaryDirectory(prefix="kprune-server-") as empty, tempfile.TemporaryFile() as log:
         try:
-            process = subprocess.Popen([*command, *options], stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(command, cwd=empty, stdout=log, stderr=log, start_new_session=True)
         except OSError as error:
             raise MissingRuntimeError(f"The Triton server {binary} cannot be started: {error.strerror}.") from error
         try:
@@ -103,6 +105,13 @@ def running_server(
             _end(process)
             for path in set(repository.rglob(_COMPILED)) - compiled:  # it may be part of a bundle, which is verified
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _absolute(option: str) -> str:
+    """Return an option of the server with the path that it names, if it names one, made absolute."""
+    name, equals, value = option.partition("=")
+    names_path = equals and name.endswith(("-directory", "-repository", "-file"))
+    return f"{name}={Path(value).absolute()}" if names_path else option
 
 
 def _free_ports(count: int) -> list[int]:

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pruning.calibration.tables import FILE_KINDS, Table, read_file, read_hub, read_lines
-from pruning.calibration.values import CellError, Label, answers_of, label_of, text_of, words_of
+from pruning.calibration.values import (
+    CellError,
+    Label,
+    NamedClass,
+    answers_of,
+    label_of,
+    name_classes,
+    text_of,
+    words_of,
+)
 from pruning.errors import CalibrationError
 
 __all__ = [
@@ -141,9 +150,13 @@ def examples_sha256(examples: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:
         parts = [example.text, example.pair, example.label, example.words]
-        row = json.dumps(parts if example.words else parts[:3], ensure_ascii=False)
+        row = json.dumps(parts if example.words else parts[:3], ensure_ascii=False, default=_class_as_json)
         digest.update(row.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
+
+
+def _class_as_json(value: NamedClass) -> list[int | str]:
+    return [value.number, value.name]
 
 
 _Read = TypeVar("_Read")
@@ -156,9 +169,16 @@ def _from_columns(table: Table, wanted: Columns) -> list[Example]:
     words = _read(table, text, words_of, cells)
     pairs: Sequence[str | None] = _read(table, pair, text_of) if pair else [None] * len(cells)
     label = _existing(table, wanted.label) or _first_of(table, TAG_COLUMNS if any(words) else LABEL_COLUMNS)
-    of_answers = label is not None and label.lower() in ANSWER_COLUMNS
-    labels = _read(table, label, answers_of if of_answers else label_of) if label else [None] * len(cells)
+    labels = _labels(table, label) if label else [None] * len(cells)
     return [Example(*row) for row in zip(texts, pairs, labels, words, strict=True)]
+
+
+def _labels(table: Table, name: str) -> list[Label | None]:
+    """Return a column's labels, by name where the data set names the classes that its numbers count."""
+    if name.lower() in ANSWER_COLUMNS:
+        return _read(table, name, answers_of)
+    classes = table.class_names(name)
+    return _read(table, name, lambda cell: label_of(name_classes(cell, classes)))
 
 
 def _read(table: Table, name: str, read: Callable[[Any], _Read], cells: Sequence[Any] | None = None) -> list[_Read]:

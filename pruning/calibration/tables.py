@@ -53,6 +53,10 @@ class Table(ABC):
         """Whether a column's type allows texts."""
         return True
 
+    def class_names(self, name: str) -> tuple[str, ...]:  # noqa: ARG002 - files of text have none
+        """Return the names of the classes that a column's numbers count, in order; none where it has no such names."""
+        return ()
+
     @abstractmethod
     def _values(self, name: str) -> Iterator[Any]:
         """Yield the values of the only column of this name."""
@@ -106,6 +110,18 @@ def read_hub(name: str) -> Table:
     return _HubTable(loaded, name)
 
 
+def names_in_feature(feature: Any) -> tuple[str, ...]:
+    """Return the class names in a feature of the datasets library, as it writes features in JSON, or in lists of it."""
+    if isinstance(feature, list) and feature:
+        return names_in_feature(feature[0])
+    if not isinstance(feature, dict):
+        return ()
+    names = feature.get("names")
+    if feature.get("_type") == "ClassLabel" and isinstance(names, list):
+        return tuple(map(str, names))
+    return names_in_feature(feature.get("feature"))
+
+
 class _MemoryTable(Table):
     """A table that is in memory already."""
 
@@ -140,6 +156,14 @@ class _ParquetTable(Table):
         tests = (kinds.is_string, kinds.is_large_string, kinds.is_binary, kinds.is_large_binary)
         return any(test(kind) for test in tests)
 
+    def class_names(self, name: str) -> tuple[str, ...]:
+        """Return the names that the datasets library has written beside the columns."""
+        written = (self._schema.metadata or {}).get(b"huggingface", b"{}")
+        try:
+            return names_in_feature(json.loads(written)["info"]["features"][name])
+        except (ValueError, LookupError, TypeError, RecursionError):  # of another tool
+            return ()
+
     def _values(self, name: str) -> Iterator[Any]:
         with self._sound():
             for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=[name]):
@@ -161,6 +185,10 @@ class _HubTable(Table):
     def __init__(self, loaded: Any, origin: str) -> None:
         super().__init__(loaded.column_names, origin)
         self._loaded = loaded.with_format(None)
+
+    def class_names(self, name: str) -> tuple[str, ...]:
+        """Return the names that the data set's features declare."""
+        return names_in_feature(self._loaded.features.to_dict().get(name))
 
     def _values(self, name: str) -> Iterator[Any]:
         for batch in self._loaded.select_columns([name]).iter(_ROWS_AT_ONCE):

@@ -2,10 +2,31 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-Label = int | float | str | tuple[float, ...] | tuple[str, ...]
+NO_CLASS = -1
+"""The number that Hugging Face data sets give to rows whose class is not known."""
+IGNORED = -100
+"""The label that data sets give to words that are not to be scored, as torch's losses do."""
+
+
+@dataclass(frozen=True)
+class NamedClass:
+    """A class as a data set gives it; a model may count the same classes in another order.
+
+    Attributes:
+        number: its place among the data set's classes.
+        name: what the data set calls it.
+
+    """
+
+    number: int
+    name: str
+
+
+Label = int | float | str | NamedClass | tuple[float, ...] | tuple[str, ...] | tuple[NamedClass | int, ...]
 
 
 class CellError(ValueError):
@@ -38,8 +59,27 @@ def words_of(value: Any) -> tuple[str, ...] | None:
     return tuple(_word(word) for word in value) or None if isinstance(value, list | tuple) else None
 
 
+def name_classes(value: Any, names: Sequence[str]) -> Any:
+    """Return a cell with each number in it that counts a data set's classes as a `NamedClass`.
+
+    Args:
+        value: a number, or a list of numbers.
+        names: the classes' names, in the data set's order; none where it has no such names.
+
+    """
+    if isinstance(value, list | tuple) and names:
+        return [IGNORED if x == NO_CLASS else name_classes(x, names) for x in value]
+    if isinstance(value, int) and names:
+        if value == NO_CLASS:
+            return None
+        return NamedClass(int(value), names[value]) if 0 <= value < len(names) else value
+    return value
+
+
 def label_of(value: Any) -> Label | None:
     """Bring a label into one form: numbers as numbers, lists as tuples, an empty or missing one (NaN too) as None."""
+    if isinstance(value, NamedClass):
+        return value
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if is_missing(value):
@@ -72,6 +112,8 @@ def is_missing(value: Any) -> bool:
 
 
 def _labels(values: Sequence[Any]) -> Label:
+    if any(isinstance(x, NamedClass) for x in values):
+        return tuple(x if isinstance(x, NamedClass) else int(x) for x in values)
     numbers = all(isinstance(x, int | float) and _fits_float(x) for x in values)
     return tuple(float(x) for x in values) if numbers else tuple(str(x) for x in values)
 

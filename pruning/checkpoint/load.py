@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,18 @@ from torch import Tensor, nn
 
 from pruning.calibration.batches import BATCH_SIZE, Batch, Counting, make_batches
 from pruning.calibration.examples import Example
+from pruning.checkpoint.completeness import (
+    StoredTensor,
+    check_placed,
+    check_shapes_fit,
+    check_types,
+    refuse_adapters,
+    storage_dtype,
+    stored_tensors,
+    unread_parts,
+)
+from pruning.checkpoint.identity import CheckpointIdentity, FileWatch, check_identity
+from pruning.checkpoint.links import refuse_links_outside
 from pruning.checkpoint.purpose import find_purpose, head_ending, model_class
 from pruning.checkpoint.source import (
     CONFIG_FILE,
@@ -30,13 +42,6 @@ from pruning.plan import EncoderShape, PruningPlan
 from pruning.pooling import SentenceHead
 from pruning.tasks import Task, TokenFeatures
 
-_STORAGE_DTYPES = {
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-}
-
 
 @dataclass(frozen=True)
 class EncoderCheckpoint:
@@ -54,6 +59,8 @@ class EncoderCheckpoint:
         max_tokens: the length in tokens that texts are cut to.
         storage_dtype: the floating-point type of its file.
         plan: what it keeps, if it is pruned.
+        identity: the hashes of the files that it was loaded from.
+        notes: sentences about what the checkpoint declares and is not read, as code of its own.
 
     """
 
@@ -68,11 +75,22 @@ class EncoderCheckpoint:
     max_tokens: int
     storage_dtype: torch.dtype
     plan: PruningPlan | None
+    identity: CheckpointIdentity
+    notes: tuple[str, ...]
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The names of the inputs that the tokenizer gives and the model reads."""
         return tuple(name for name in self.family.inputs if name in self.tokenizer.model_input_names)
+
+    def reload(self) -> "EncoderCheckpoint":
+        """Load the same checkpoint again, as it was before its model was changed in memory.
+
+        Raises:
+            CheckpointError: its files are no longer those that it was loaded from.
+
+        """
+        return load_checkpoint(self.folder.path, self.folder.pickled, self.pooling, self.identity)
 
     def open(self) -> EncoderAdapter:
         """Return the family's adapter over the model."""
@@ -101,7 +119,12 @@ class EncoderCheckpoint:
         return make_batches(self.tokenizer, self.task.texts(examples), self.max_tokens, batch_size, counting)
 
 
-def load_checkpoint(source: str | Path, allow_pickle: bool = False, pooling: str | None = None) -> EncoderCheckpoint:
+def load_checkpoint(
+    source: str | Path,
+    allow_pickle: bool = False,
+    pooling: str | None = None,
+    expected: CheckpointIdentity | None = None,
+) -> EncoderCheckpoint:
     """Load a dense or a pruned checkpoint from a folder or by its hub id.
 
     Args:
@@ -109,21 +132,27 @@ def load_checkpoint(source: str | Path, allow_pickle: bool = False, pooling: str
         allow_pickle: whether pickled weights are accepted.
         pooling: what becomes of the tokens' vectors of an encoder that does not say so itself: ``mean``,
             ``cls``, ``pooler`` or ``none``. A pruned checkpoint remembers it.
+        expected: what it must be, where it was loaded before; anything else is refused.
 
     Raises:
-        CheckpointError: it is not there, damaged, or has weights that are not finite.
+        CheckpointError: it is not there, damaged, has weights that are not finite or that its model class would leave
+            out or cast, lacks its vocabulary, is not the one expected, or is written to while it is loaded.
         UnsupportedModelError: its architecture or its task is not supported.
 
     """
     folder = find_checkpoint(source, allow_pickle)
+    watch = FileWatch(folder.path)
     family = family_of(folder.model_type)
     purpose = find_purpose(folder, pooling)
     plan = folder.plan
     with quiet_transformers(), as_checkpoint_errors(folder.path):
         config = read_config(folder)
         family.check_config(config)
-        _check_sizes(folder, config, family.encoder_shape(config))
-        dtype = storage_dtype(folder)
+        refuse_adapters(folder)
+        tensors = stored_tensors(folder)
+        check_types(folder, tensors)
+        _check_sizes(folder, tensors, config, family.encoder_shape(config))
+        dtype = storage_dtype(tensors)
         compute_dtype = dtype if dtype is torch.float64 else torch.float32
         if plan is None:
             model = _load_dense(folder, config, purpose.ending, family, compute_dtype)
@@ -132,10 +161,16 @@ def load_checkpoint(source: str | Path, allow_pickle: bool = False, pooling: str
         loaded = load_tokenizer(folder.path)
         tokenizer = loaded.tokenizer
         check_vocabulary(tokenizer, config.vocab_size, folder.path)
+        folder = replace(folder, vocabulary_files=loaded.files)
+        refuse_links_outside(folder.path, folder.companions())
         _check_finite(model, folder.path)
         task, head = purpose.task(config), purpose.head(model)
         check_forward(family.open(model.eval().requires_grad_(False), task, head), str(folder.path))
         positions = family.max_positions(config)
+    _detach_from_files(model)
+    identity = watch.identity(folder)
+    if expected is not None:
+        check_identity(identity, expected, folder.path)
     if task.masks_tokens and tokenizer.mask_token_id is None:
         raise CheckpointError(f"The tokenizer of {folder.path} has no mask token, so the model cannot be given masks.")
     return EncoderCheckpoint(
@@ -150,6 +185,8 @@ def load_checkpoint(source: str | Path, allow_pickle: bool = False, pooling: str
         max_tokens=min(positions, purpose.max_tokens or positions, loaded.max_tokens),
         storage_dtype=dtype,
         plan=plan,
+        identity=identity,
+        notes=unread_parts(folder, model, tokenizer),
     )
 
 
@@ -174,39 +211,28 @@ def load_pruned(path: str | Path) -> Any:
         )
     family, ending = family_of(folder.model_type), head_ending(folder.architecture)
     with quiet_transformers(), as_checkpoint_errors(folder.path):
-        model = _load_sliced(folder, read_config(folder), ending, family, plan).to(storage_dtype(folder)).eval()
+        dtype = storage_dtype(stored_tensors(folder))
+        model = _load_sliced(folder, read_config(folder), ending, family, plan).to(dtype).eval()
     check_forward(family.open(model, TokenFeatures(), TokenHead()), str(folder.path))
     return model
 
 
-def storage_dtype(folder: CheckpointFolder) -> torch.dtype:
-    """Return the floating-point type of a checkpoint's weights; float32 where they are mixed or pickled.
-
-    Raises:
-        CheckpointError: a safetensors file is truncated or corrupt.
-
-    """
-    kinds = folder.tensor_types() & set(_STORAGE_DTYPES)
-    return _STORAGE_DTYPES[next(iter(kinds))] if len(kinds) == 1 else torch.float32
-
-
-def _check_sizes(folder: CheckpointFolder, config: Any, shape: EncoderShape) -> None:
+def _check_sizes(folder: CheckpointFolder, tensors: Sequence[StoredTensor], config: Any, shape: EncoderShape) -> None:
     """Refuse a configuration that the weights cannot belong to, before a model of its size is made."""
-    sizes = folder.tensor_shapes()
-    there = {size for shape in sizes for size in shape}
+    there = {size for tensor in tensors for size in tensor.shape}
     for name, value in (("hidden_size", shape.hidden_size), ("vocab_size", config.vocab_size)):
-        if sizes and value not in there:
+        if value not in there:
             raise CheckpointError(
                 f"{folder.path / CONFIG_FILE} says {name} {value}, but no tensor of the weights has that size."
             )
-    if sizes and shape.layers > len(sizes):
+    if shape.layers > len(tensors):
         raise CheckpointError(
-            f"{folder.path / CONFIG_FILE} says {shape.layers} layers, but the weights are {len(sizes)} tensors."
+            f"{folder.path / CONFIG_FILE} says {shape.layers} layers, but the weights are {len(tensors)} tensors."
         )
 
 
 def _load_dense(folder: CheckpointFolder, config: Any, ending: str, family: Family, dtype: torch.dtype) -> Any:
-    """Load with from_pretrained and refuse a checkpoint that lacks weights of the encoder or the head."""
+    """Load with from_pretrained; refuse a checkpoint that lacks weights, or holds some that do not fit the model."""
     model, info = model_class(ending, config).from_pretrained(
         folder.path,
         config=config,
@@ -216,8 +242,11 @@ def _load_dense(folder: CheckpointFolder, config: Any, ending: str, family: Fami
         weights_only=True,
         local_files_only=True,
         trust_remote_code=False,
+        ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
+    check_shapes_fit(folder, info["mismatched_keys"])
+    check_placed(folder, model, family, info["unexpected_keys"])
     missing = sorted(info["missing_keys"])
     if missing and not ending and all(key.startswith("pooler.") for key in missing):
         model.pooler, missing = None, []
@@ -258,6 +287,12 @@ def _load_sliced(folder: CheckpointFolder, config: Any, ending: str, family: Fam
                 f"The weights in {folder.path} do not fit its pruning plan: it {problem} {min(names)}."
             )
     return model.requires_grad_(True)
+
+
+def _detach_from_files(model: Any) -> None:
+    """Copy weights into memory: as loaded they are mapped files, in which later writes to the files would show."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _check_finite(model: Any, path: Path) -> None:

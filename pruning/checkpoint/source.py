@@ -10,13 +10,16 @@ from pickle import UnpicklingError
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
+from pruning.checkpoint.links import refuse_links_outside
 from pruning.errors import CheckpointError, PlanError, PruningError, UnsupportedModelError
 from pruning.json_file import read_object
 from pruning.plan import MOST_LAYERS, PruningPlan, first_problem
+from pruning.pooling import MODULES_FILE, module_configs
 
 CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
 PLAN_KEY = "kprune"
 """The key of config.json under which a pruned checkpoint carries its plan."""
 POOLING_KEY = "kprune_pooling"
@@ -38,7 +41,7 @@ COMPANION_FILES = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
-"""Files that travel unchanged from a dense checkpoint to the pruned one, where they are present."""
+"""Files beside the configuration and the weights that a checkpoint may be read from."""
 _QUANTIZED = ("quantization_config", "compression_config")
 """Keys of config.json under which other tools say how they have quantized the weights."""
 _API_SETTINGS: Mapping[str, Any] = {
@@ -61,6 +64,7 @@ class CheckpointFolder:
         config: its config.json.
         weights: the files that hold its weights, sorted by name.
         pickled: whether these are pickles and not safetensors.
+        vocabulary_files: the names of the files that its tokenizer's class reads, once that is known.
 
     """
 
@@ -68,6 +72,7 @@ class CheckpointFolder:
     config: dict[str, Any]
     weights: tuple[Path, ...]
     pickled: bool
+    vocabulary_files: tuple[str, ...] = ()
 
     @property
     def model_type(self) -> str:
@@ -97,51 +102,31 @@ class CheckpointFolder:
 
     def weights_sha256(self) -> str:
         """Hash the weights: the file's SHA-256 where there is one, else that of the list of all."""
-        hashes = [file_sha256(path) for path in self.weights]
-        if len(hashes) == 1:
-            return hashes[0]
-        listing = "".join(f"{sha}  {path.name}\n" for sha, path in zip(hashes, self.weights, strict=True))
-        return hashlib.sha256(listing.encode()).hexdigest()
-
-    def tensor_types(self) -> frozenset[str]:
-        """Return the types of the tensors in its safetensors files, as the files' headers have them.
-
-        Reads the headers alone, which is enough to find a file that is cut short. Empty for pickles, which
-        have no such header.
-
-        Raises:
-            CheckpointError: a file is truncated or corrupt.
-
-        """
-        return frozenset(kind for kind, _ in self._tensors())
-
-    def tensor_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of the tensors in its safetensors files; as `tensor_types`."""
-        return tuple(shape for _, shape in self._tensors())
-
-    def _tensors(self) -> list[tuple[str, tuple[int, ...]]]:
-        found = []
-        for path in () if self.pickled else self.weights:
-            try:
-                with safe_open(path, framework="pt") as file:
-                    slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 - not a dict
-                found += [(part.get_dtype(), tuple(part.get_shape())) for part in slices]
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path} is not a sound safetensors file: {error}.") from error
-        return found
+        hashes = {path.name: file_sha256(path) for path in self.weights}
+        return next(iter(hashes.values())) if len(hashes) == 1 else joint_sha256(hashes)
 
     def companions(self) -> tuple[Path, ...]:
-        """Return the tokenizer's and sentence-transformers' files, and the pooling's folder's."""
-        found = [self.path / name for name in COMPANION_FILES if (self.path / name).is_file()]
-        if (self.path / "modules.json").is_file():
-            found += sorted(self.path.glob("[0-9]*_*/config.json"))
-        return tuple(found)
+        """Return every file beside config.json and the weights that decides what is loaded.
+
+        These are the tokenizer's, sentence-transformers', and the configurations of the modules that modules.json
+        names.
+        """
+        named = [self.path / name for name in (*COMPANION_FILES, *self.vocabulary_files)]
+        found = [*named, *sorted(self.path.glob("tokenizer.*.json"))]  # fast tokenizers of named versions
+        if (self.path / MODULES_FILE).is_file():
+            found += [*module_configs(self.path), *sorted(self.path.glob("[0-9]*_*/config.json"))]
+        return tuple(path for path in dict.fromkeys(found) if path.is_file())
 
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def joint_sha256(hashes: Mapping[str, str]) -> str:
+    """Return one hash over the hashes of several files and their names."""
+    return hashlib.sha256("".join(f"{sha}  {name}\n" for name, sha in hashes.items()).encode()).hexdigest()
 
 
 def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> CheckpointFolder:
@@ -153,7 +138,8 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
             other programs, and are read here with torch's restricted unpickler.
 
     Raises:
-        CheckpointError: it is not there, not a checkpoint, damaged, quantized, or pickled without permission.
+        CheckpointError: it is not there, not a checkpoint, damaged, quantized, or pickled without permission, or a
+            file of it is a link to elsewhere.
         UnsupportedModelError: it is a decoder.
 
     """
@@ -165,11 +151,13 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
         raise CheckpointError(
             f"{source} is not a checkpoint: it {found}; give a folder saved with save_pretrained, or a hub id."
         )
+    refuse_links_outside(path, [path / name for name in (CONFIG_FILE, CARD_FILE, MODULES_FILE)])
     config = read_object(path / CONFIG_FILE)
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"{path / CONFIG_FILE} names no model_type, so {path} is not a checkpoint.")
     _refuse_quantized(path, config)
     folder = CheckpointFolder(path, config, *_find_weights(path, allow_pickle))
+    refuse_links_outside(path, folder.companions())
     if folder.architecture.endswith(_DECODER_SUFFIXES) or config.get("is_encoder_decoder"):
         raise UnsupportedModelError(
             f"The checkpoint {path} is a decoder ({folder.architecture or folder.model_type}), "
@@ -198,7 +186,7 @@ def _download(repo_id: str, allow_pickle: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = [CONFIG_FILE, "README.md", "*.safetensors", _INDEX_FILE, *COMPANION_FILES, "*_*/config.json"]
+    patterns = [CONFIG_FILE, CARD_FILE, "*.safetensors", _INDEX_FILE, *COMPANION_FILES, "*_*/config.json"]
     if allow_pickle:
         patterns += ["pytorch_model*.bin", _PICKLE_FILES[1]]
     try:

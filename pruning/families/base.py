@@ -168,6 +168,8 @@ class Family:
 
     inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids")
     """What its models read of what a tokenizer gives."""
+    pretraining_heads: ClassVar[tuple[str, ...]] = ("cls.predictions.", "cls.seq_relationship.")
+    """How the names of weights begin that belong to heads of pre-training, which fine-tuned models do not read."""
     attention_implementation: ClassVar[str] = "sdpa"
     """How transformers is told to attend in its models; the adapter may do better."""
 

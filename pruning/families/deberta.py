@@ -94,6 +94,7 @@ class DebertaAdapter(EncoderAdapter):
 class DebertaFamily(Family):
     """Checkpoints of DeBERTa-v2 and DeBERTa-v3."""
 
+    pretraining_heads = ("cls.predictions.", "lm_predictions.", "mask_predictions.")
     attention_implementation = "eager"  # all that transformers has for it; the adapter attends in one operator
 
     def check_config(self, config: Any) -> None:

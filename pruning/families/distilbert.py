@@ -53,6 +53,7 @@ class DistilBertFamily(Family):
     """Checkpoints whose configurations name sizes in DistilBERT's own way."""
 
     inputs = ("input_ids", "attention_mask")
+    pretraining_heads = ("vocab_transform.", "vocab_layer_norm.", "vocab_projector.")
 
     def encoder_shape(self, config: Any) -> EncoderShape:
         """Read the dimensions from a DistilBertConfig."""

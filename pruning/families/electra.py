@@ -20,4 +20,10 @@ class ElectraAdapter(BertAdapter):
         return widened
 
 
-ELECTRA = Family("electra", ElectraAdapter)
+class ElectraFamily(Family):
+    """Checkpoints of ELECTRA, of its discriminators as of its generators."""
+
+    pretraining_heads = ("discriminator_predictions.", "generator_predictions.", "generator_lm_head.")
+
+
+ELECTRA = ElectraFamily("electra", ElectraAdapter)

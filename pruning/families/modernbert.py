@@ -112,6 +112,7 @@ class ModernBertFamily(Family):
     """Checkpoints of ModernBERT."""
 
     inputs = ("input_ids", "attention_mask")
+    pretraining_heads = ("head.", "decoder.")
 
     def check_config(self, config: Any) -> None:
         """Refuse also rotations that depend on how long a batch's texts are."""

@@ -64,6 +64,7 @@ class MpnetFamily(Family):
     """Checkpoints of MPNet."""
 
     inputs = ("input_ids", "attention_mask")
+    pretraining_heads = ("lm_head.",)
     attention_implementation = "eager"  # all that transformers has for it; the adapter attends in one operator
 
     def max_positions(self, config: Any) -> int:

@@ -4,7 +4,9 @@ import pytest
 
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.labels import task_labels
+from kprune_export.evaluation.reading import read_classes
 from pruning.calibration.examples import Example, Label
+from pruning.calibration.values import IGNORED, NamedClass
 from pruning.tasks import MultiLabel, Regression, SentenceEmbedding, SingleLabel, Task, TokenLabels
 
 CLASSES = SingleLabel(("negative", "Positive"))
@@ -62,3 +64,48 @@ def test_labels_that_do_not_fit(
 def test_no_labels_are_no_cause_for_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert task_labels(CLASSES, labelled(None, None), required=False) is None
     assert not caplog.text
+
+
+NER = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
+NER_OF_THE_DATA = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+
+
+def named(names: tuple[str, ...], *numbers: int) -> tuple[NamedClass, ...]:
+    return tuple(NamedClass(number, names[number]) for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "indices", "assumed"),
+    [
+        (NER, named(NER_OF_THE_DATA, 0, 1, 2, 3, 4), (4, 1, 3, 0, 2), False),
+        (("NEUTRAL", "Not-Entailed", "ok"), named(("not entailed", "neutral"), 0, 1), (1, 0), False),
+        (("LABEL_0", "LABEL_1"), named(("b", "a"), 0, 1), (0, 1), True),  # nobody has named the model's classes
+        (("a", "b"), named(("0", "1"), 0, 1), (0, 1), True),
+        (("LABEL_0", "LABEL_1"), named(("LABEL_1", "LABEL_0"), 0, 1), (1, 0), True),
+        (("a", "b"), ("LABEL_1", "label_0", "B"), (1, 0, 1), True),
+        (("a", "b"), (1, 0.0), (1, 0), True),
+        (("a", "A", "b"), ("A", "a", "B"), (1, 0, 2), False),  # names that differ in their case alone
+        (("1", "2", "3"), (1, 3, 2), (0, 2, 1), False),  # numbers that are the names of the classes
+        (("1", "2", "3"), (0, 1, 2), (0, 1, 2), True),  # numbers that cannot be
+        (("-1", "0", "1"), (1, -1, 0), (2, 0, 1), False),
+    ],
+)
+def test_classes_are_matched_by_name(
+    names: tuple[str, ...], labels: tuple[Label, ...], indices: tuple[int, ...], assumed: bool
+) -> None:
+    found = read_classes(names, labels)
+    assert (found.indices, found.order_assumed) == (indices, assumed)
+
+
+@pytest.mark.parametrize("label", [NamedClass(0, "negativo"), "negativo", "LABEL_7", 2, NamedClass(5, "LABEL_5")])
+def test_classes_that_the_model_does_not_have(label: Label) -> None:
+    with pytest.raises(LabelError, match="none of the model's: negative, positive"):
+        read_classes(("negative", "positive"), [label])
+
+
+def test_names_take_the_tasks_form() -> None:
+    tags = [Example("a b", None, (*named(NER_OF_THE_DATA, 1), IGNORED), ("a", "b"))]
+    assert task_labels(TokenLabels(NER), tags, required=True) == ((1, IGNORED),)
+    emotions = [Example("x", None, named(("b", "a"), 0)), Example("y", None, ()), Example("z", None, ("A", "b"))]
+    assert task_labels(MANY, emotions, required=True) == ((0.0, 1.0), (0.0, 0.0), (1.0, 1.0))
+    assert task_labels(SCORE, labelled(NamedClass(0, "4.5")), required=True) == (4.5,)

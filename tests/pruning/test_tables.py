@@ -13,9 +13,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from pruning.calibration.examples import Columns, Example, read_examples
+from pruning.calibration.examples import Columns, Example, examples_sha256, read_examples
 from pruning.calibration.tables import _HubTable
-from pruning.calibration.values import label_of
+from pruning.calibration.values import NamedClass, label_of
 from pruning.errors import CalibrationError
 
 
@@ -171,3 +171,34 @@ def test_a_hub_data_set_gives_only_the_columns_asked_for() -> None:
 )  # fmt: skip
 def test_labels_in_one_form(value: Any, expected: Any) -> None:
     assert label_of(value) == expected
+
+
+def test_numbers_are_named_where_the_data_set_names_its_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["O", "B-PER", "I-PER"]
+    features = datasets.Features(
+        {
+            "tokens": datasets.List(datasets.Value("string")),
+            "ner_tags": datasets.List(datasets.ClassLabel(names=names)),
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+        }
+    )
+    rows = {"tokens": [["a", "b"], ["c"]], "ner_tags": [[1, -1], [0]], "label": [1, -1]}
+    data = datasets.Dataset.from_dict(rows, features=features)
+    path = tmp_path / "data.parquet"
+    data.to_parquet(path)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
+    for source in (path, "owner/name"):
+        tagged = read_examples(source)
+        assert [x.label for x in tagged] == [(NamedClass(1, "B-PER"), -100), (NamedClass(0, "O"),)]
+        single = read_examples(source, Columns(text="tokens", label="label"))
+        assert [x.label for x in single] == [NamedClass(1, "yes"), None]
+    assert examples_sha256(tagged) == examples_sha256(read_examples(path))
+
+
+def test_numbers_stay_numbers_where_nothing_names_them(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["a b"], "label": [1]})
+    for metadata in ({}, {"huggingface": "{"}, {"huggingface": '{"info": {"features": [1]}}'}):
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "data.parquet")
+        assert read_examples(tmp_path / "data.parquet")[0].label == 1

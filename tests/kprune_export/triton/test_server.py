@@ -1,6 +1,7 @@
 """Repositories on a real Triton server, over HTTP and gRPC, beside the pruned checkpoints in torch."""
 
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -69,6 +70,18 @@ def test_a_classifier_answers_as_torch_does(
     assert [(x.model, x.protocol) for x in report.rows] == [(name, by) for name in names for by in ("http", "grpc")]
     assert all(0 < row.max_abs_error <= row.tolerance < 1e-3 for row in report.rows)
     assert all(row.requests == 16 < row.texts for row in report.rows)
+
+
+def test_its_python_imports_nothing_from_the_working_directory(
+    server: str, classifier_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numpy", "tokenizers", "onnxruntime", "unicodedata", "json", "model", "pathlib"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    repository = Path(os.path.relpath(classifier_repository))
+    with running_server(repository, os.path.relpath(server)):
+        pass
+    assert not (tmp_path / "ran").exists()
 
 
 def test_an_embedder_answers_as_torch_does(
