@@ -2,12 +2,11 @@
 
 import os
 import resource
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kprune_export.errors import SurroundingsError
+from kprune_export.names import check_names
 
 FILES = 256
 """How many open files a command needs to be allowed; it uses fewer."""
@@ -26,26 +25,7 @@ def check_surroundings(options: Mapping[str, Any]) -> None:
     """
     _check_directory()
     _check_files()
-    for value in options.values():
-        for name in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(name, str | Path):
-                check_name(str(name))
-
-
-def check_name(name: str) -> None:
-    """Check that a name can be written into the files that are made, all of which are UTF-8.
-
-    Raises:
-        SurroundingsError: it cannot.
-
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        encoding = sys.getfilesystemencoding()
-        why = "is not UTF-8" if encoding == "utf-8" else f"cannot be read as {encoding}, the encoding of this locale"
-        remedy = "rename it" if encoding == "utf-8" else "set LC_ALL=C.UTF-8, or rename it"
-        raise SurroundingsError(f"The name {name!r} {why}: {remedy}.") from error
+    check_names(options.values())
 
 
 def _check_directory() -> None:

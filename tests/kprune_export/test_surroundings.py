@@ -6,7 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,41 @@ from kprune_export.sharing import launched_processes
 
 Cli = Callable[..., int]
 QUIET = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+PROBE = """
+import json
+from kprune_export.cli import app
+
+def probe():
+    print("dense ‖ pruned → 🙂")
+    print(json.dumps({"name": "ü ‖ 🙂"}, ensure_ascii=False))
+    return 3
+
+def quiet():
+    return 0
+
+for command in (probe, quiet):
+    app.app.command(command.__name__)(app._guarded(command))
+app.main()
+"""
+"""The command line with two quick commands more: `probe` prints and ends with 3, as a failed gate does."""
 
 
-def run(arguments: Sequence[object], shell: str = "", **settings: Any) -> "subprocess.CompletedProcess[bytes]":
-    """Run the command line as a process of its own, with redirections in the shell's syntax."""
-    command = [sys.executable, "-m", "kprune_export", *map(str, arguments)]
+def run(command: str, shell: str = "", **settings: Any) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command of the probe as a process of its own, with redirections in the shell's syntax."""
     environment = {**os.environ, **QUIET, **settings.pop("env", {})}
     return subprocess.run(
-        ["sh", "-c", f'"$@" {shell}', "sh", *command],
+        ["sh", "-c", f'"$@" {shell}', "sh", sys.executable, "-c", PROBE, command],
         capture_output=True, check=False, timeout=300, env=environment, **settings,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("shell", [">&-", "<&- >&- 2>&-", "2>/dev/full"])
-def test_closed_streams_change_no_exit_code(shell: str, built: Outcome) -> None:
-    ended = run(("verify", built.output), shell)
-    assert ended.returncode == 0
-    assert b"Traceback" not in ended.stderr
+@pytest.mark.parametrize("shell", ["", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_closed_streams_change_no_exit_code(shell: str) -> None:
+    ended = run("probe", shell)
+    assert (ended.returncode, ended.stderr) == (3, b"")
 
 
-def test_a_file_does_not_get_what_is_printed(built: Outcome, tmp_path: Path) -> None:
+def test_a_file_does_not_get_what_is_printed(tmp_path: Path) -> None:
     """A descriptor that is closed is the first that is opened."""
     junit = tmp_path / "junit.xml"
     code = "import os, sys; from kprune_export.cli.streams import prepare_streams; prepare_streams(); "
@@ -46,75 +61,71 @@ def test_a_file_does_not_get_what_is_printed(built: Outcome, tmp_path: Path) -> 
     assert junit.read_text() == ""
 
 
-@pytest.mark.parametrize("command", [("verify",), ("verify", "--json")])
-def test_a_reader_that_has_gone_changes_no_exit_code(command: tuple[str, ...], built: Outcome, tmp_path: Path) -> None:
-    bundle = Path(shutil.copytree(built.output, tmp_path / "bundle"))
-    (bundle / "extra").write_text("")
+@pytest.mark.parametrize(("command", "code"), [("probe", 3), ("--help", 0)])
+def test_a_reader_that_has_gone_changes_no_exit_code(command: str, code: int) -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as pipe:
         ended = subprocess.run(
-            [sys.executable, "-m", "kprune_export", command[0], str(bundle), *command[1:]],
-            stdout=pipe, stderr=subprocess.PIPE, check=False, env={**os.environ, **QUIET},
+            [sys.executable, "-c", PROBE, command], stdout=pipe, stderr=subprocess.PIPE, check=False
         )  # fmt: skip
-    assert (ended.returncode, ended.stderr) == (2, b"")
+    assert (ended.returncode, ended.stderr) == (code, b"")
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("verify", "{}", "--json")])
-def test_output_that_cannot_be_written_is_an_error(arguments: tuple[str, ...], built: Outcome) -> None:
-    ended = run([x.format(built.output) for x in arguments], ">/dev/full")
+@pytest.mark.parametrize("command", ["--help", "--version", "probe"])
+def test_output_that_cannot_be_written_is_an_error(command: str) -> None:
+    ended = run(command, ">/dev/full")
     assert ended.returncode == 2
     assert ended.stderr == b"Error: No space is left on the disk: free some and run the same command again.\n"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_output_in_any_encoding(encoding: str, built: Outcome, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-16", "utf-8"])
+def test_output_in_any_encoding(encoding: str) -> None:
+    ended = run("probe", env={"PYTHONIOENCODING": encoding})
+    assert (ended.returncode, ended.stderr) == (3, b"")
+    text, answer = ended.stdout.decode(encoding).splitlines()
+    assert json.loads(answer) == {"name": "ü ‖ 🙂"}
+    assert text == ("dense ‖ pruned → 🙂" if "utf" in encoding else r"dense \u2016 pruned \u2192 \ud83d\ude42")
+    ended = run("--help", env={"PYTHONIOENCODING": encoding})
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_tables_in_ascii(built: Outcome, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(built.output, tmp_path / "bündel ‖ 🙂"))
-    env = {"PYTHONIOENCODING": encoding}
-    for arguments in (
-        ("--help",),
-        ("diff", bundle, bundle),
-        ("diff", bundle, bundle, "--markdown"),
-        ("inspect", bundle),
-    ):
-        ended = run(arguments, env=env)
-        assert (ended.returncode, ended.stderr) == (0, b"")
-        ended.stdout.decode(encoding)
-    ended = run(("verify", bundle, "--json"), env=env)
-    assert json.loads(ended.stdout.decode(encoding))["bundle"] == str(bundle)
+    command = [sys.executable, "-m", "kprune_export", "diff", str(bundle), str(bundle)]
+    environment = {**os.environ, **QUIET, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(command, capture_output=True, check=False, timeout=300, env=environment)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert rb"b\u00fcndel \u2016 \ud83d\ude42" in ended.stdout
 
 
-def test_a_working_directory_that_is_gone(built: Outcome, tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    ended = run(("verify", built.output), "; code=$?; exit $code", cwd=gone)
-    assert ended.returncode == 0
-    command = [sys.executable, "-m", "kprune_export", "verify", str(built.output)]
+def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     ended = subprocess.run(
-        ["sh", "-c", 'rmdir "$1" && shift && exec "$@"', "sh", str(gone), *command],
-        cwd=gone, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])},
+        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", sys.executable, "-c", PROBE, "probe"],
+        cwd=tmp_path, capture_output=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
     assert ended.stderr == b"Error: The working directory has been removed: change to another one.\n"
 
 
-def test_few_open_files_are_refused_and_a_low_soft_limit_is_raised(built: Outcome) -> None:
+def test_few_open_files_are_refused_and_a_low_soft_limit_is_raised() -> None:
     def low(hard: int) -> Callable[[], None]:
         return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 32), hard))
 
-    ended = run(("verify", built.output), preexec_fn=low(64))
+    ended = run("quiet", preexec_fn=low(64))
     assert ended.returncode == 2
     assert b"may open 64 files at once, and 256 are needed: raise the limit (ulimit -n" in ended.stderr
-    assert run(("verify", built.output), preexec_fn=low(1024)).returncode == 0
+    assert run("quiet", preexec_fn=low(1024)).returncode == 0
 
 
 @pytest.mark.parametrize("kib", [1, 60])
 def test_a_limit_of_file_sizes(kib: int, classifier: Path, texts_file: Path, tmp_path: Path) -> None:
-    arguments = ("prune-and-build", classifier, "-o", tmp_path / "out", "--calibration", texts_file, "--samples", 60)
-    ended = run(
-        (*arguments, "--threads", 2, "--shapes", "1x8", "--timing-seconds", 0.1),
+    arguments = ("prune", classifier, "-o", tmp_path / "out", "--calibration", texts_file, "--samples", 60)
+    ended = subprocess.run(
+        [sys.executable, "-m", "kprune_export", *map(str, arguments), "--threads", "2"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (kib * 1024, kib * 1024)),
-    )
+        capture_output=True, check=False, env={**os.environ, **QUIET},
+    )  # fmt: skip
     assert ended.returncode == 2
     assert b"is larger than this process may write: raise the limit (ulimit -f" in ended.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
