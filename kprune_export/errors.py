@@ -10,8 +10,8 @@ _LONGEST_MESSAGE = 2000
 _OF_THE_SYSTEM = frozenset(
     getattr(errno, name)
     for name in (
-        "EACCES", "EDQUOT", "EFBIG", "EIO", "EISDIR", "ELOOP", "EMFILE", "ENAMETOOLONG", "ENFILE", "ENODEV", "ENOSPC",
-        "ENOTDIR", "ENXIO", "EPERM", "EROFS", "ESTALE",
+        "EACCES", "EAGAIN", "EDQUOT", "EFBIG", "EIO", "EISDIR", "ELOOP", "EMFILE", "ENAMETOOLONG", "ENFILE", "ENODEV",
+        "ENOSPC", "ENOTDIR", "ENXIO", "EPERM", "EROFS", "ESTALE",
     )
 )  # fmt: skip
 """Errors of the operating system that no fault of this program causes."""
@@ -106,7 +106,7 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
     if _is_short_of_memory(error):
         return ExitCode.BAD_INPUT
     if isinstance(error, OSError):
-        return ExitCode.BAD_INPUT if error.errno in _OF_THE_SYSTEM else None
+        return ExitCode.BAD_INPUT if error.errno in _OF_THE_SYSTEM or _lacks_temporary_folder(error) else None
 
     from exporters.errors import ExporterError, ExportError, MissingRuntimeError, ParityError, RunnerError
     from pruning.errors import DeviceMissingError, PruningError
@@ -145,9 +145,18 @@ def _message_of_system_error(error: OSError) -> str:
         return f"No space is left on the disk{where}: free some and run the same command again."
     if error.errno == errno.EFBIG:
         return f"{what} is larger than this process may write: raise the limit (ulimit -f, in the shell)."
+    if _lacks_temporary_folder(error):
+        return "No folder for temporary files can be written to: set TMPDIR to one that can."
+    if error.errno == errno.EAGAIN:
+        return "No further process or thread can be started: raise the limit (ulimit -u, in the shell)."
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return f"Too many files are open{where}: raise the limit (ulimit -n, in the shell)."
     return f"{what} cannot be used: {error.strerror}."
+
+
+def _lacks_temporary_folder(error: OSError) -> bool:
+    """Whether it is what Python's tempfile raises where none of the usual places can be written to."""
+    return error.errno == errno.ENOENT and error.filename is None and "usable temporary directory" in str(error)
 
 
 def _is_short_of_memory(error: BaseException) -> bool:

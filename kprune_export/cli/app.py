@@ -138,14 +138,15 @@ def _leave_at_once(code: str | int | None) -> NoReturn:
 
 @contextlib.contextmanager
 def _termination_as_interruption() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as tidily as Ctrl-C does; a second one ends it at once.
+    """Let SIGTERM and SIGHUP end a run as tidily as Ctrl-C does; the same one again ends it at once.
 
-    Schedulers and containers send the first, and a terminal that is closed the second. One that is ignored, as
-    nohup has it, stays ignored.
+    Schedulers and containers send the first, and a terminal that is closed the second; systemd sends both together.
+    One that is ignored, as nohup has it, stays ignored.
     """
 
     def terminate(number: int, _frame: object) -> NoReturn:
-        signal.signal(number, signal.SIG_DFL)
+        for other in watched:
+            signal.signal(other, signal.SIG_DFL if other == number else signal.SIG_IGN)
         raise Termination
 
     watched = [x for x in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(x) is not signal.SIG_IGN]

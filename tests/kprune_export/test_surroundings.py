@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,13 @@ def test_memory_that_is_not_there_is_no_internal_error() -> None:
         assert exit_code_of(error) is ExitCode.BAD_INPUT
         assert message_of(error).startswith("There is not enough memory (")
     assert exit_code_of(RuntimeError("a bug")) is None
+
+
+def test_no_place_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with pytest.raises(FileNotFoundError) as caught:
+        tempfile.mkdtemp()
+    assert exit_code_of(caught.value) is ExitCode.BAD_INPUT
+    assert message_of(caught.value).endswith("set TMPDIR to one that can.")
+    assert exit_code_of(FileNotFoundError(2, "No such file or directory", "x")) is None

@@ -97,6 +97,18 @@ def test_an_embedder_answers_as_torch_does(
     assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1], abs=1e-5)
 
 
+def test_of_a_long_text_the_beginning_is_read(endpoints: Endpoints) -> None:
+    sent = ["a good film " * count for count in (100, 400_000)]  # 5 MB, of which the model reads 64 tokens
+    outputs = ("labels", "scores")
+    with open_client("grpc", str(endpoints.grpc)) as client:
+        short, long = (
+            client.infer("classifier-onnxruntime-fp32-text", {"text": np.array([[x.encode()]], np.object_)}, outputs)
+            for x in sent
+        )
+    for name in outputs:
+        assert np.array_equal(short[name], long[name])
+
+
 def test_requests_of_different_lengths_are_merged_and_a_bad_one_fails_alone(
     merged_repository: Path, endpoints: Endpoints
 ) -> None:
@@ -111,9 +123,15 @@ def test_requests_of_different_lengths_are_merged_and_a_bad_one_fails_alone(
     asked = [ask(tokens) for tokens in (1, 3, 9, 17, 33, 64, 20)]
     with ThreadPoolExecutor(8) as pool:
         bad = pool.submit(send, ask(5, 10**9))
+        too_long = pool.submit(send, ask(65))
+        uneven = pool.submit(send, ask(7) | {"attention_mask": np.ones((1, 6), np.int64)})
         found = list(pool.map(send, asked))
         with pytest.raises(tritonclient.grpc.InferenceServerException, match="indices|out of"):
             bad.result()
+        with pytest.raises(tritonclient.grpc.InferenceServerException, match="reads 1 to 64 tokens, but 65 were sent"):
+            too_long.result()
+        with pytest.raises(tritonclient.grpc.InferenceServerException, match="inputs differ in their shapes"):
+            uneven.result()
     with OnnxRuntimeRunner(merged_repository / MERGED / "1" / "model.onnx") as runner:
         for inputs, logits in zip(asked, found, strict=True):
             assert logits == pytest.approx(runner.run(inputs)["logits"], abs=1e-5)

@@ -26,7 +26,7 @@ def tritonservers(parent: int) -> Iterator[psutil.Process]:
 
 def answering(check: "subprocess.Popen[bytes]") -> psutil.Process:
     """Wait until a check's server is asked something, and return the server."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         running = sorted(tritonservers(check.pid), key=lambda process: process.create_time())
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -72,8 +72,8 @@ def test_a_server_ends_with_a_check_that_is_killed(
         processes = psutil.Process(check.pid).children(recursive=True)
     finally:
         check.send_signal(number)
-        check.wait(60)
-    _, alive = psutil.wait_procs(processes, timeout=60)
+        check.wait(120)
+    _, alive = psutil.wait_procs(processes, timeout=120)
     assert [process.cmdline() for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     assert sorted(repository.rglob("*")) == before
     assert list((tmp_path / "tmp").glob("kprune-*")) == []
