@@ -14,6 +14,7 @@ from tiny_models import WORDS, declare_pooling, save_tiny
 SHARED = Path(os.environ.get("KPRUNE_SHARED", Path(__file__).parents[2] / "shared"))
 
 torch.set_num_threads(2)
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # some tests load it by themselves
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
