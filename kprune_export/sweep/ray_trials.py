@@ -226,7 +226,12 @@ def _pack(folder: Path) -> bytes:
 def _unpack(content: bytes, folder: Path) -> None:
     folder.mkdir(parents=True)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, filter=_as_new)  # noqa: S202 - it is the data filter, but for modes
+
+
+def _as_new(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """Return what of a member of an archive is unpacked: not its mode, which this machine's umask decides."""
+    return tarfile.data_filter(member, folder).replace(mode=None, deep=False)  # type: ignore[arg-type]  # as documented
 
 
 def _replace(folder: Path, content: bytes) -> None:
