@@ -115,7 +115,14 @@ class CheckpointFolder:
         found = [*named, *sorted(self.path.glob("tokenizer.*.json"))]  # fast tokenizers of named versions
         if (self.path / MODULES_FILE).is_file():
             found += [*module_configs(self.path), *sorted(self.path.glob("[0-9]*_*/config.json"))]
-        return tuple(path for path in dict.fromkeys(found) if path.is_file())
+        return tuple(path for path in dict.fromkeys(found) if _is_file(path))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that the system does not take
+        return False
 
 
 def file_sha256(path: Path) -> str:
