@@ -53,12 +53,12 @@ def validate(
     from functools import partial
 
     from kprune_export import pipeline
-    from kprune_export.bundle.manifest import Manifest
+    from kprune_export.bundle.inputs import repeatable_settings
     from kprune_export.recipe import read_gates
 
     values.pop("bundle")
     values |= {"model": values.pop("dense")} if dense else {}
-    settings = {**Manifest.read(bundle).repeatable_recipe, **read_gates(gates), **values}
+    settings = {**repeatable_settings(bundle), **read_gates(gates), **values}
     run = partial(pipeline.validate, bundle)
     with tempfile.TemporaryDirectory(prefix="kprune-export-") as temporary:
         settings["output"] = output or Path(temporary) / "validation"

@@ -1,5 +1,6 @@
 """The report: one HTML file that a person reads, with nothing to fetch and every text escaped."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,5 +95,7 @@ def render_report(content: ReportContent) -> str:
 def _model_name(model: str) -> str:
     """Return what a page calls a model: the end of its path or hub id, with the folder above if that is needed."""
     path = Path(model).expanduser()
-    parts = [part for part in path.parts if part not in ("/", ".", "..")] or [model]
-    return "/".join(parts[-2:]) if parts[-1] in ("model", "checkpoint", "checkpoints", "output") else parts[-1]
+    path = path.resolve() if path.is_dir() else path
+    is_general = path.name in ("model", "checkpoint", "checkpoints", "output")
+    above = path.parent.name if is_general and str(path.parent) != os.path.expanduser("~") else ""  # noqa: PTH111
+    return f"{above}/{path.name}" if above else path.name or model

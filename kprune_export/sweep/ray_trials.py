@@ -23,9 +23,12 @@ from typing import Any, Self
 
 from exporters.errors import MissingRuntimeError
 from exporters.variants import Runtime
+from kprune_export.bundle.inputs import remember_inputs
+from kprune_export.bundle.layout import MANIFEST
 from kprune_export.errors import ExitCode, RecipeError
 from kprune_export.sweep.launch import LocalTrials, ShareDone, Warn
 from kprune_export.sweep.messages import Order, TrialEnd
+from pruning.checkpoint.source import file_sha256
 
 _MEASURED = ("latency_table", "sensitivity")
 _ON_EVERY_NODE = ("model", "calibration", "evaluation", "timing_cache")
@@ -130,7 +133,9 @@ class RayTrials:
         for text in result.warnings:
             warn(text)
         if result.end.error is None:
-            _replace(Path(order.recipe["output"]), result.bundle)
+            output = Path(order.recipe["output"])
+            _replace(output, result.bundle)
+            remember_inputs(file_sha256(output / MANIFEST), order.recipe)  # the node has kept its own
         return result.end
 
 
