@@ -7,6 +7,16 @@ _LONGEST_MESSAGE = 2000
 """Characters; files can hold names and values of any length."""
 
 
+_OF_THE_SYSTEM = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EACCES", "EDQUOT", "EFBIG", "EIO", "EISDIR", "ELOOP", "EMFILE", "ENAMETOOLONG", "ENFILE", "ENODEV", "ENOSPC",
+        "ENOTDIR", "ENXIO", "EPERM", "EROFS", "ESTALE",
+    )
+)  # fmt: skip
+"""Errors of the operating system that no fault of this program causes."""
+
+
 class ExitCode(IntEnum):
     """What the command line returns; the numbers are part of the interface."""
 
@@ -22,13 +32,17 @@ class ExitCode(IntEnum):
 
 
 class Termination(KeyboardInterrupt):
-    """The process was told to end (SIGTERM): all that is done for Ctrl-C is done, with another exit code."""
+    """The process was told to end (SIGTERM, SIGHUP): all that is done for Ctrl-C is done, with another exit code."""
 
 
 class ProductError(Exception):
     """Base of the errors that this package raises on purpose; one sentence for the user."""
 
     exit_code = ExitCode.BAD_INPUT
+
+
+class SurroundingsError(ProductError):
+    """The process cannot work where or as it was started: its working directory, limits or environment variables."""
 
 
 class RecipeError(ProductError):
@@ -89,9 +103,10 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
         return ExitCode.TERMINATED if isinstance(error, Termination) else ExitCode.INTERRUPTED
     if isinstance(error, ProductError):
         return error.exit_code
+    if _is_short_of_memory(error):
+        return ExitCode.BAD_INPUT
     if isinstance(error, OSError):
-        expected = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-        return ExitCode.BAD_INPUT if error.errno in expected else None
+        return ExitCode.BAD_INPUT if error.errno in _OF_THE_SYSTEM else None
 
     from exporters.errors import ExporterError, ExportError, MissingRuntimeError, ParityError, RunnerError
     from pruning.errors import DeviceMissingError, PruningError
@@ -116,9 +131,29 @@ def message_of(error: BaseException) -> str:
 def _message_of(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted; run the same command again to go on where it stopped."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" for {error.filename}" if error.filename else ""
-        return f"No space is left on the disk{where}: free some and run the same command again."
+    if _is_short_of_memory(error):
+        said = str(error) or "an allocation failed"
+        return f"There is not enough memory ({said}): use smaller shapes, or a machine with more."
     if isinstance(error, OSError):
-        return f"{error.filename or 'A file'} cannot be used: {error.strerror}."
+        return _message_of_system_error(error)
     return str(error)
+
+
+def _message_of_system_error(error: OSError) -> str:
+    where, what = (f" for {error.filename}" if error.filename else ""), error.filename or "A file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space is left on the disk{where}: free some and run the same command again."
+    if error.errno == errno.EFBIG:
+        return f"{what} is larger than this process may write: raise the limit (ulimit -f, in the shell)."
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"Too many files are open{where}: raise the limit (ulimit -n, in the shell)."
+    return f"{what} cannot be used: {error.strerror}."
+
+
+def _is_short_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: Python's, torch's on the CPU, or torch's on a GPU."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    )

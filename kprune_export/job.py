@@ -26,6 +26,7 @@ from kprune_export.evaluation import EVALUATIONS
 from kprune_export.evaluation.base import TaskLabels
 from kprune_export.evaluation.labels import task_labels
 from kprune_export.input_names import shipped_name, shipped_settings
+from kprune_export.names import check_names
 from kprune_export.recipe import Recipe
 from kprune_export.sharing import own_device
 from kprune_export.target.request import check_target
@@ -108,8 +109,7 @@ class Job:
     @cached_property
     def model(self) -> str:
         """The source as it is found from anywhere on this machine: a folder's whole path, or a hub id."""
-        folder = Path(self.recipe.model).expanduser()
-        return str(folder.resolve()) if folder.is_dir() else self.recipe.model
+        return _whole_name(self.recipe)
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
@@ -210,11 +210,13 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         ShapeError: a shape is malformed or longer than the model reads.
         LabelError: labels are asked for, and do not fit.
         RecipeError: settings contradict each other.
+        SurroundingsError: the model's path is not UTF-8.
         VariantError: a runtime cannot run a precision.
         EngineError: engine settings contradict each other.
         MissingRuntimeError: engines are asked for, and TensorRT is not installed.
 
     """
+    check_names((_whole_name(recipe),))
     threads = thread_count(recipe)
     torch.set_num_threads(threads)
     if exports:
@@ -261,6 +263,11 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         threads,
         *unknown,
     )
+
+
+def _whole_name(recipe: Recipe) -> str:
+    folder = Path(recipe.model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else recipe.model
 
 
 def check_variants(recipe: Recipe, *, measures: bool) -> None:

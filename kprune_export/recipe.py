@@ -17,6 +17,7 @@ from exporters.tensorrt.settings import EngineSettings, HardwareCompatibility
 from exporters.variants import Runtime, Variant
 from kprune_export.errors import RecipeError
 from kprune_export.input_names import shipped_settings
+from kprune_export.names import check_names
 from kprune_export.settings_file import read_settings
 from pruning.calibration.examples import Columns
 from pruning.methods.settings import DEFAULT_METHOD, PruningSettings
@@ -173,9 +174,11 @@ class Recipe(BaseModel):
 
         Raises:
             RecipeError: the file is not YAML or has unknown keys, or a value is not valid.
+            SurroundingsError: a name in the file cannot be written as UTF-8.
 
         """
         values = read_settings(file, "recipe", tuple(cls.model_fields)) if file else {}
+        check_names(values.values())
         try:
             return cls.model_validate({**values, **overrides})
         except ValidationError as error:

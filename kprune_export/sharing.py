@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict
 
+from kprune_export.errors import SurroundingsError
 from pruning.calibration.examples import Example
 from pruning.checkpoint.identity import CheckpointIdentity
 from pruning.checkpoint.load import load_checkpoint
@@ -24,13 +25,30 @@ from pruning.methods.placement import placement_on
 from pruning.methods.settings import PruningSettings
 from pruning.prune import prune_checkpoint, sensitivity_of
 
+_OF_TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""The environment variables that a process of several needs: https://docs.pytorch.org/docs/stable/elastic/run.html."""
 WAIT = timedelta(hours=24)
 """How long a process waits for another: the first may export and measure meanwhile."""
 
 
 def launched_processes() -> int:
-    """Return how many processes torchrun has started this command in; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Return how many processes torchrun has started this command in; 1 without it.
+
+    Raises:
+        SurroundingsError: the environment variables that torchrun sets contradict each other.
+
+    """
+    said = os.environ.get("WORLD_SIZE") or "1"
+    count = int(said) if said.isascii() and said.isdecimal() else 0
+    if count < 1:
+        raise SurroundingsError(f"The environment variable WORLD_SIZE is {said!r}, which is no count: unset it.")
+    missing = [name for name in _OF_TORCHRUN if not os.environ.get(name)]
+    if count > 1 and missing:
+        raise SurroundingsError(
+            f"The environment variable WORLD_SIZE is {count}, but torchrun's {', '.join(missing)} are not set: start "
+            "the command with torchrun, or unset WORLD_SIZE."
+        )
+    return count
 
 
 def own_device(name: str) -> str:

@@ -27,6 +27,8 @@ from kprune_export.cli.push import push
 from kprune_export.cli.recommend import recommend
 from kprune_export.cli.serve_check import serve_check
 from kprune_export.cli.sign import sign
+from kprune_export.cli.streams import discard_output, flush_output, prepare_streams
+from kprune_export.cli.surroundings import check_surroundings
 from kprune_export.cli.sweep import sweep
 from kprune_export.cli.triton import triton
 from kprune_export.cli.validate import validate
@@ -71,8 +73,10 @@ def _guarded(command: Callable[..., int]) -> Callable[..., None]:
         try:
             from kprune_export.cli.console import route_warnings
 
+            check_surroundings(options)
             route_warnings()
             code = command(**options)
+            flush_output()
         except (Exception, KeyboardInterrupt) as error:
             code = _report(error, as_json=bool(options.get("json_output")))
         raise typer.Exit(code)
@@ -104,13 +108,23 @@ for _name, _command in (
 
 def main() -> None:
     """Run the command line."""
+    prepare_streams()
+    code: str | int | None = None
     try:
         with _termination_as_interruption():
             app()
     except SystemExit as leaving:
-        if "WORLD_SIZE" in os.environ:  # torchrun started this process
-            _leave_at_once(leaving.code)
-        raise
+        code = leaving.code
+    except OSError as error:  # of what is printed outside of commands, as the help is
+        code = _report(error, as_json=False)
+    try:
+        flush_output()
+    except OSError as error:
+        code = code or _report(error, as_json=False)
+    discard_output()
+    if os.environ.get("WORLD_SIZE", "") not in ("", "1"):  # torchrun started this process
+        _leave_at_once(code)
+    sys.exit(code)
 
 
 def _leave_at_once(code: str | int | None) -> NoReturn:
@@ -119,24 +133,28 @@ def _leave_at_once(code: str | int | None) -> NoReturn:
     A worker thread of gloo may still be giving its last tensor back, and aborts the process when it asks a
     finalising interpreter for the lock: https://github.com/pytorch/pytorch/issues/190489.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 @contextlib.contextmanager
 def _termination_as_interruption() -> Iterator[None]:
-    """Let SIGTERM, which schedulers and containers send, end a run as tidily as Ctrl-C does; a second one at once."""
+    """Let SIGTERM and SIGHUP end a run as tidily as Ctrl-C does; a second one ends it at once.
 
-    def terminate(_signal: int, _frame: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Schedulers and containers send the first, and a terminal that is closed the second. One that is ignored, as
+    nohup has it, stays ignored.
+    """
+
+    def terminate(number: int, _frame: object) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)
         raise Termination
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    watched = [x for x in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(x) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, terminate) for number in watched}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(error: BaseException, as_json: bool) -> int:
@@ -145,7 +163,7 @@ def _report(error: BaseException, as_json: bool) -> int:
     code = ExitCode.INTERNAL if found is None else found
     text = message_of(error)
     if found is None:
-        text = f"internal error, {type(error).__name__}: {error} (set {TRACEBACK_VARIABLE}=1 to see where)"
+        text = f"internal error, {type(error).__name__}: {text} (set {TRACEBACK_VARIABLE}=1 to see where)"
     if as_json:
         print(json.dumps({"error": text, "exit_code": int(code)}, indent=2))
     print(f"Error: {text}", file=sys.stderr)

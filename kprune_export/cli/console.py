@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -18,17 +19,19 @@ from rich.progress import (
 )
 
 _PACKAGES = ("pruning", "exporters", "kprune_export")
+_LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+"""Text is shown as it is: names and labels out of files may look like rich's markup. Colours are `rich.text.Text`."""
 ShareDone = Callable[[float], None]
 
 
 def error_console() -> Console:
     """Return a console on standard error: progress and errors go there, results to standard output."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, soft_wrap=True, **_LITERAL)
 
 
 def output_console() -> Console:
     """Return a console on standard output."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(soft_wrap=not sys.stdout.isatty(), **_LITERAL)
 
 
 def route_warnings() -> None:

@@ -10,8 +10,8 @@ def doctor(json_output: options.Json = False) -> int:
     """
     import json
 
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from kprune_export.cli.console import output_console
     from kprune_export.doctor import examine
@@ -26,8 +26,8 @@ def doctor(json_output: options.Json = False) -> int:
     for name in ("", "found", "detail"):
         table.add_column(name, overflow="fold")
     for finding in findings:
-        mark = "[green]yes[/]" if finding.found else "[red]no[/]" if finding.needed else "no"
-        table.add_row(finding.name, mark, escape(finding.detail))
+        mark = ("yes", "green") if finding.found else ("no", "red" if finding.needed else "")
+        table.add_row(finding.name, Text(*mark), finding.detail)
     console = output_console()
     console.print(table)
     ready = "The main job can run here." if code is ExitCode.OK else "The main job cannot run here yet."

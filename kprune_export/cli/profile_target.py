@@ -95,7 +95,8 @@ def _show(table: "LatencyTable", output: Path) -> None:
         console.print(f"Sums are off by {errors} for layers of unequal widths drawn at random.")
         if shape.noise and not shape.noise.quiet:
             console.print(
-                f"[red]This machine is noisy: a model is {shape.noise.ratio:.2f} times as fast as itself "
-                f"({shape.noise.low:.2f} to {shape.noise.high:.2f}).[/]"
+                f"This machine is noisy: a model is {shape.noise.ratio:.2f} times as fast as itself "
+                f"({shape.noise.low:.2f} to {shape.noise.high:.2f}).",
+                style="red",
             )
     console.print(f"Written to {output}", markup=False)

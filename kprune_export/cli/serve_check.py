@@ -88,6 +88,7 @@ def serve_check(
 
 def _show(report: "CheckReport") -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from kprune_export.cli.console import output_console
 
@@ -104,5 +105,5 @@ def _show(report: "CheckReport") -> None:
     for row in report.rows:
         if row.failures:
             console.print(f"{row.model} over {row.protocol}: {row.failures[0]}", markup=False)
-    passed = "[green]every answer is right[/]" if report.passed else "[red]answers are wrong or missing[/]"
-    console.print(f"{report.concurrency} requests at once: {passed}")
+    passed = ("every answer is right", "green") if report.passed else ("answers are wrong or missing", "red")
+    console.print(Text.assemble(f"{report.concurrency} requests at once: ", passed))

@@ -75,7 +75,7 @@ class LocalTrials:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=said,
-                    text=True,
+                    encoding="utf-8",
                     start_new_session=True,  # Ctrl-C is for the sweep, which ends them
                 )
                 self._running.add(process)
