@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -10,6 +11,7 @@ from markupsafe import Markup
 from exporters.machine import MachineRecord
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.gates import GateResult, Verdict, in_words, verdict_of
+from kprune_export.printable import printable
 from kprune_export.proof import VariantProof
 from kprune_export.recipe import Recipe
 from kprune_export.report.conditions import timing_conditions
@@ -72,6 +74,7 @@ def render_report(content: ReportContent) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
     environment.filters["mebibytes"] = lambda value: f"{value / 2**20:,.1f}"
@@ -90,6 +93,11 @@ def render_report(content: ReportContent) -> str:
             if proof.latency is not None
         },
     )
+
+
+def _shown(value: Any) -> Any:
+    """Return what is put into the page for a value; HTML that was made here stays as it is."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _model_name(model: str) -> str:
