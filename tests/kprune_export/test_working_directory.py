@@ -28,6 +28,7 @@ def hostile(classifier: Path, tmp_path: Path) -> Path:
     for name in (*MODULES, *STANDARD):
         mark = f"import os\nos.close(os.open({str(tmp_path / 'ran')!r}, os.O_CREAT | os.O_WRONLY))\n"
         (folder / f"{name}.py").write_text(f"{mark}raise RuntimeError('{name} was imported')\n", encoding="utf-8")
+    (folder / "matplotlibrc").write_text("text.usetex: True\n", encoding="utf-8")  # texts by LaTeX
     return folder
 
 
