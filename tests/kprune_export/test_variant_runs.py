@@ -56,6 +56,8 @@ def test_a_bundle_holds_every_variant(variants: Outcome) -> None:
         assert metadata["kprune.plan_sha256"] == variants.plan.sha256
     assert not files["engines/model-tensorrt-fp32.plan"].reproducible
     assert Reports[GraphRecord].read(output / ONNX_FOLDER / GRAPHS).variants["tensorrt-int8"].matmuls
+    paths = (str(output.parent).encode(), str(Path.cwd()).encode())
+    assert not [x for x in output.rglob("*") if x.is_file() and any(path in x.read_bytes() for path in paths)]
 
 
 def test_every_variant_is_proven(variants: Outcome) -> None:
