@@ -35,13 +35,19 @@ COMPANION_FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "bpe.codes",
     "sentencepiece.bpe.model",
+    "spiece.model",
     "spm.model",
+    "tokenizer.model",
     "modules.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
 """Files beside the configuration and the weights that a checkpoint may be read from."""
+ADAPTER_FILES = ("adapter_config.json", "pytorch_adapter.bin")
+"""By which adapters of PEFT and AdapterHub are recognised: trained weights beside those of the model."""
+SETFIT_FILE = "config_setfit.json"
 _QUANTIZED = ("quantization_config", "compression_config")
 """Keys of config.json under which other tools say how they have quantized the weights."""
 _API_SETTINGS: Mapping[str, Any] = {
@@ -194,6 +200,7 @@ def _download(repo_id: str, allow_pickle: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = [CONFIG_FILE, CARD_FILE, "*.safetensors", _INDEX_FILE, *COMPANION_FILES, "*_*/config.json"]
+    patterns += [ADAPTER_FILES[0], f"*/{ADAPTER_FILES[0]}", SETFIT_FILE]  # not read, but not to be overlooked
     if allow_pickle:
         patterns += ["pytorch_model*.bin", _PICKLE_FILES[1]]
     try:

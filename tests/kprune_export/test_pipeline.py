@@ -134,7 +134,8 @@ def test_labelled_evaluation_texts_are_held_out_whole(
 ) -> None:
     data = tmp_path / "dev.tsv"
     held_out = make_sentences(30, seed=9)
-    data.write_text("sentence\tlabel\n" + "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(held_out)))
+    rows = (f"{text}\t{('negative', 'positive')[i % 2]}\n" for i, text in enumerate(held_out))
+    data.write_text("sentence\tlabel\n" + "".join(rows))
     calibration = tmp_path / "calibration.txt"
     calibration.write_text(texts_file.read_text() + "\n" + "\n".join(held_out[:7]))
     recipe = make_recipe(classifier, tmp_path / "out", calibration, evaluation=str(data), min_metric=0.0)
