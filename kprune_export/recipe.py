@@ -20,7 +20,7 @@ from kprune_export.input_names import shipped_settings
 from kprune_export.names import check_names
 from kprune_export.settings_file import read_settings
 from pruning.calibration.examples import Columns
-from pruning.methods.settings import DEFAULT_METHOD, PruningSettings
+from pruning.methods.settings import DEFAULT_METHOD, LONGEST_SEQUENCE, PruningSettings, Strength, StrengthOrNone
 
 GATE_NAMES = ("min_speedup", "min_agreement", "min_metric", "max_size_mib")
 """The settings that are gates."""
@@ -96,7 +96,7 @@ class Recipe(BaseModel):
     target_speedup: Annotated[float, Field(gt=1)] | None = None
     target_latency_ms: Annotated[float, Field(gt=0)] | None = None
     target_shapes: tuple[str, ...] = ()
-    align: Annotated[int, Field(ge=1)] | None = None
+    align: Annotated[int, Field(ge=1, le=2**20)] | None = None
     latency_table: Path | None = None
     table_carried: bool = False
     sensitivity: Path | None = None
@@ -108,12 +108,12 @@ class Recipe(BaseModel):
     held_out: Annotated[int, Field(ge=1)] = 200
     evaluation: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    sequence_length: Annotated[int, Field(ge=1)] = 128
+    sequence_length: Annotated[int, Field(ge=1, le=LONGEST_SEQUENCE)] = 128
     method: str = DEFAULT_METHOD
-    temperature: Annotated[float, Field(gt=0)] | None = None
-    balance: Annotated[float, Field(ge=0)] | None = None
-    head_weight: Annotated[float, Field(gt=0)] | None = None
-    ridge: Annotated[float, Field(ge=0)] | None = None
+    temperature: Strength | None = None
+    balance: StrengthOrNone | None = None
+    head_weight: Strength | None = None
+    ridge: StrengthOrNone | None = None
     device: str = "auto"
     offload: bool = False
     runtime: tuple[Runtime, ...] = (Runtime.ONNXRUNTIME,)

@@ -9,9 +9,7 @@ they are, and both are reported. Weights are symmetric with one scale for each o
   the only form that TensorRT 11 takes.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ from exporters.graph.editing import (
 )
 from exporters.runners.base import Feeds
 from exporters.runners.onnxruntime_runner import CPU_PROVIDER, session_options
+from exporters.scratch import scratch_folder
 
 LARGEST_ERROR = 0.05
 """A multiplication is quantized if the root mean square of its error is at most this share of its output's."""
@@ -182,8 +181,8 @@ def activations(
     inputs = {node.name: by_name[node.name].inputs[0] for node in nodes}
     values = dict.fromkeys(x for x in inputs.values() if x is not None and not x.is_graph_output())
     probed.graph.outputs.extend(values)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "probed.onnx"
+    with scratch_folder() as folder:
+        path = folder / "probed.onnx"
         ir.save(probed, path, external_data="probed.data")
         session = onnxruntime.InferenceSession(path, session_options(threads), providers=[CPU_PROVIDER])
     names = [x.name for x in values]

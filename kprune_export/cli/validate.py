@@ -53,9 +53,9 @@ def validate(
     Example, on the machine that will serve it: kprune-export validate bundle --min-speedup 1.5
     """
     values = given(dict(locals()))
-    import tempfile
     from functools import partial
 
+    from exporters.scratch import scratch_folder
     from kprune_export import pipeline
     from kprune_export.bundle.inputs import repeatable_settings
     from kprune_export.recipe import read_gates
@@ -64,6 +64,6 @@ def validate(
     values |= {"model": values.pop("dense")} if dense else {}
     settings = {**repeatable_settings(bundle), **read_gates(gates), **values}
     run = partial(pipeline.validate, bundle)
-    with tempfile.TemporaryDirectory(prefix="kprune-export-") as temporary:
-        settings["output"] = output or Path(temporary) / "validation"
+    with scratch_folder() as temporary:
+        settings["output"] = output or temporary / "validation"
         return run_recipe(run, None, settings, as_json=json_output, keeps_output=output is not None, junit=junit)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from exporters.errors import MissingRuntimeError
+from exporters.scratch import scratch_folder
 from exporters.variants import Runtime
 from kprune_export.bundle.inputs import remember_inputs
 from kprune_export.bundle.layout import MANIFEST
@@ -96,8 +97,8 @@ class RayTrials:
                 "Ray is not installed: pip install -c constraints.txt '.[ray]', or sweep without --ray."
             ) from error
         _check_address(address)
-        with tempfile.TemporaryDirectory(prefix="kprune-ray-") as empty:
-            _join(ray, address, Path(empty))
+        with scratch_folder() as empty:
+            _join(ray, address, empty)
             try:
                 most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
                 if most < threads:
@@ -145,8 +146,7 @@ def run_on_node(task: NodeTask) -> NodeResult:
     The runs of one user on a node agree who may time, whichever sweep they are of.
     """
     warnings: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="kprune-trial-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         output = folder / "bundle"
         own: dict[str, Any] = {"output": str(output)}
         for setting, content in task.measured.items():
