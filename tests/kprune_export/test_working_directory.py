@@ -73,6 +73,15 @@ def test_processes_of_torchrun(hostile: Path) -> None:
     assert "dense checkpoint" in done.stdout
 
 
+def test_python_is_started_in_no_other_way() -> None:
+    """By `python_command`, or, as the guardian is, in Python's isolated mode."""
+    root = Path(__file__).parents[2]
+    sources = [path for name in ("kprune_export", "pruning", "exporters") for path in (root / name).rglob("*.py")]
+    starting = {path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")}
+    assert starting == {"import_path.py", "guardian.py"}
+    assert '[sys.executable, "-I"' in (root / "exporters" / "guardian.py").read_text(encoding="utf-8")
+
+
 def test_the_import_path_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     standard, project = sysconfig.get_path("stdlib"), str(Path(__file__).parents[2])
     (tmp_path / "src").mkdir()
