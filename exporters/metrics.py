@@ -1,10 +1,12 @@
 """The task's own metric, where labels are given."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -15,12 +17,21 @@ SHUFFLES = 20
 """How many random orders of the labels tell what chance scores: a permutation test at the level of 5 %."""
 
 
+MENDED = 0.5
+"""The share of the dense model's mistakes that another order of the classes must account for to be suspected: a model
+that has learnt its classes is right more often than any other order would make it."""
+FEWEST_MISTAKES = 10
+"""Of fewer mistakes too many can be accounted for by chance."""
+
+
 class TaskMetric(BaseModel):
     """A metric of dense and pruned outputs against labels; higher is better.
 
     Attributes:
         chance: what the dense model's answers score by chance: the best of `SHUFFLES` scores against the same labels in
             random order. None where that was not measured.
+        other_order: the share of the dense model's answers that would be right if the labels counted the classes in
+            another order; None where none fits much better.
         order_assumed: whether the labels were numbers without names, taken to count the model's classes in its order.
 
     """
@@ -32,6 +43,7 @@ class TaskMetric(BaseModel):
     pruned: float
     examples: int
     chance: float | None = None
+    other_order: float | None = None
     order_assumed: bool = False
 
     @property
@@ -40,14 +52,21 @@ class TaskMetric(BaseModel):
         return self.chance is not None and self.dense <= self.chance and self.dense < 1
 
     @property
+    def order_doubtful(self) -> bool:
+        """Whether the labels' order was assumed, and what the dense model scores speaks against it."""
+        return self.order_assumed and (self.at_chance or self.other_order is not None)
+
+    @property
     def note(self) -> str:
         """What has to be said beside the figure, as a clause; empty where nothing has."""
-        if not self.at_chance:
-            return ""
-        told = f"the dense model's {self.dense:.4f} is no better than chance ({self.chance:.4f})"
-        if self.order_assumed:
-            return f"{told}: the labels are numbers without names, and may count the classes in another order"
-        return f"{told} on these labels"
+        found = []
+        if self.at_chance:
+            found.append(f"the dense model's {self.dense:.4f} is no better than chance ({self.chance:.4f})")
+        if self.order_doubtful:
+            found.append("the labels are numbers without names, and may count the classes in another order")
+        if self.order_doubtful and self.other_order is not None:
+            found.append(f"in one of these {self.other_order:.1%} of the dense model's answers would be right")
+        return ": ".join((found[0], ", and ".join(found[1:]))) if len(found) > 1 else "".join(found)
 
 
 def accuracy(dense: Array, pruned: Array, labels: Sequence[int]) -> TaskMetric:
@@ -55,7 +74,14 @@ def accuracy(dense: Array, pruned: Array, labels: Sequence[int]) -> TaskMetric:
     right, answers = np.asarray(labels), dense.argmax(-1)
     scores = [float(accuracy_score(right, logits.argmax(-1))) for logits in (dense, pruned)]
     chance = best_by_chance(lambda order: float((answers == right[order]).mean()), len(right))
-    return TaskMetric(name="accuracy", dense=scores[0], pruned=scores[1], examples=len(right), chance=chance)
+    return TaskMetric(
+        name="accuracy",
+        dense=scores[0],
+        pruned=scores[1],
+        examples=len(right),
+        chance=chance,
+        other_order=better_order(np.eye(dense.shape[1])[answers], np.eye(dense.shape[1])[right]),
+    )
 
 
 def micro_f1(dense: Array, pruned: Array, labels: Sequence[Sequence[float]]) -> TaskMetric:
@@ -74,7 +100,31 @@ def micro_f1(dense: Array, pruned: Array, labels: Sequence[Sequence[float]]) -> 
         pruned=score(pruned, right),
         examples=len(right),
         chance=chance,
+        other_order=better_order(dense > 0, right),
     )
+
+
+def better_order(answers: NDArray[Any], right: NDArray[Any]) -> float | None:
+    """Return the share of decisions that would be right with the classes in the order that fits best.
+
+    Args:
+        answers: for each choice or text, which classes are chosen: 0 or 1, (choices, classes).
+        right: the same of the labels, in the order that they are taken to be in.
+
+    Returns:
+        None unless that order accounts for `MENDED` of the mistakes, and there are `FEWEST_MISTAKES` or more.
+
+    """
+    one_hot = bool((right.sum(1) == 1).all() and (answers.sum(1) == 1).all())
+    both = answers.T.astype(np.float64) @ right.astype(np.float64)
+    if not one_hot:  # classes that are neither chosen nor right agree too
+        both += (1 - answers.T.astype(np.float64)) @ (1 - right.astype(np.float64))
+    total = len(right) if one_hot else right.size
+    mistakes = total - np.trace(both)
+    left = total - both[linear_sum_assignment(both, maximize=True)].sum()
+    if mistakes < FEWEST_MISTAKES or left > (1 - MENDED) * mistakes:
+        return None
+    return float(1 - left / total)
 
 
 def best_by_chance(score: Callable[[NDArray[np.int64]], float], count: int) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.errors import MeasurementError
-from exporters.metrics import TaskMetric, best_by_chance
+from exporters.metrics import TaskMetric, best_by_chance, better_order
 
 Entity = tuple[str, int, int]
 """A type, the first word, and the word after the last."""
@@ -17,12 +17,14 @@ def token_accuracy(dense: Sequence[str], pruned: Sequence[str], right: Sequence[
     if not right:
         raise MeasurementError("No word with a label is left after the texts were cut, so there is nothing to measure.")
     wanted, answers = np.asarray(right), np.asarray(dense)
+    classes = np.union1d(wanted, answers)
     return TaskMetric(
         name="token_accuracy",
         dense=float((answers == wanted).mean()),
         pruned=float((np.asarray(pruned) == wanted).mean()),
         examples=len(right),
         chance=best_by_chance(lambda order: float((answers[order] == wanted).mean()), len(right)),
+        other_order=better_order(answers[:, None] == classes, wanted[:, None] == classes),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from kprune_export.printable import printable
 from kprune_export.tables import markdown_text
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.purpose import head_ending
@@ -106,7 +107,7 @@ def model_card(facts: CardFacts, source: EncoderCheckpoint, plan: PruningPlan) -
         tags=["kprune", "pruned"],
         **carried,
     )
-    return f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, declared)}"
+    return printable(f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, declared)}")
 
 
 def _metadata(card: Path) -> dict[str, Value]:

@@ -3,6 +3,8 @@
 import errno
 from enum import IntEnum
 
+from kprune_export.printable import printable
+
 _LONGEST_MESSAGE = 2000
 """Characters; files can hold names and values of any length."""
 
@@ -124,7 +126,7 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
 
 def message_of(error: BaseException) -> str:
     """Return the one sentence that is shown for an error raised on purpose; what is very long in it is cut."""
-    text = " ".join(_message_of(error).split())
+    text = printable(" ".join(_message_of(error).split()))
     return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
 
 

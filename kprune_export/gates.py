@@ -91,7 +91,7 @@ def _limited(gate: GateResult | None, caveat: str) -> GateResult | None:
 def _by_labels(gate: GateResult | None, proofs: Sequence[VariantProof]) -> GateResult | None:
     """Return a gate about the metric, undecided where the labels may be in another order than the model's."""
     metrics = [proof.fidelity.metric for proof in proofs if proof.fidelity and proof.fidelity.metric]
-    doubtful = next((x for x in metrics if x.order_assumed and x.at_chance), None)
+    doubtful = next((x for x in metrics if x.order_doubtful), None)
     if gate is None or doubtful is None:
         return gate
     return gate.model_copy(update={"held": False, "undecided": True, "detail": f"{gate.detail}; {doubtful.note}"})
@@ -195,7 +195,7 @@ def _outcome(gates: Sequence[GateResult]) -> str:
     if broken:
         return f"failed: {broken} of {len(gates)} gates did not hold"
     if any(gate.name == "min_metric" for gate in undecided):
-        return f"undecided: {len(undecided)} of {len(gates)} gates cannot be judged by what was measured"
+        return f"undecided: what was measured does not decide {len(undecided)} of {len(gates)} gates"
     if undecided:
         return f"undecided: the machine is too noisy to judge {len(undecided)} of {len(gates)} gates"
     return "passed: parity holds, and every gate"

@@ -25,6 +25,7 @@ from kprune_export.errors import RecipeError
 from kprune_export.evaluation import EVALUATIONS
 from kprune_export.evaluation.base import TaskLabels
 from kprune_export.evaluation.labels import task_labels
+from kprune_export.input_names import shipped_name, shipped_settings
 from kprune_export.names import check_names
 from kprune_export.recipe import Recipe
 from kprune_export.sharing import own_device
@@ -103,7 +104,7 @@ class Job:
     def recorded_recipe(self) -> dict[str, Any]:
         """The settings that decide this run's result."""
         settings = self.recipe.for_record(prunes=self.prunes, exports=self.exports, measures=self.measures)
-        return settings | {"model": self.model}
+        return shipped_settings(settings)
 
     @cached_property
     def model(self) -> str:
@@ -144,7 +145,7 @@ class Job:
         """The hashes of the files that the source was loaded from."""
         identity = self.source.identity
         return SourceRecord(
-            model=self.model,
+            model=shipped_name("model", self.recipe.model),
             weights_sha256=identity.weights_sha256,
             config_sha256=identity.config_sha256,
             pooling=self.source.pooled_by,
@@ -155,14 +156,19 @@ class Job:
     @cached_property
     def calibration_record(self) -> TextsRecord:
         """The calibration texts' hash."""
-        source = self.recipe.calibration or DEFAULT_TEXTS
+        source = self._texts_source("calibration")
         return _texts_record(source, self.calibration, self.calibration_unknown, self.left_out)
 
     @cached_property
     def held_out_record(self) -> TextsRecord:
         """The held-out texts' hash."""
-        source = self.recipe.evaluation or self.recipe.calibration or DEFAULT_TEXTS
+        source = self._texts_source("evaluation", "calibration")
         return _texts_record(source, self.held_out, self.held_out_unknown)
+
+    def _texts_source(self, *settings: str) -> str:
+        """Return what the bundle says of the texts that the first of some settings names."""
+        given = next(((name, getattr(self.recipe, name)) for name in settings if getattr(self.recipe, name)), None)
+        return shipped_name(*given) if given else DEFAULT_TEXTS
 
     @cached_property
     def placement(self) -> Placement:

@@ -16,6 +16,7 @@ from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.settings import EngineSettings, HardwareCompatibility
 from exporters.variants import Runtime, Variant
 from kprune_export.errors import RecipeError
+from kprune_export.input_names import shipped_settings
 from kprune_export.names import check_names
 from kprune_export.settings_file import read_settings
 from pruning.calibration.examples import Columns
@@ -283,9 +284,12 @@ class Recipe(BaseModel):
         return self.model_dump(mode="json", exclude=_RESULT_NEUTRAL | unused)
 
     def to_yaml(self) -> str:
-        """Return the settings that differ from the defaults, as a recipe file without the output folder."""
+        """Return the settings that differ from the defaults, as a recipe file without the output folder.
+
+        Inputs are called as in a manifest: those that lie elsewhere have to be named again.
+        """
         values = self.model_dump(mode="json", exclude=_RESULT_NEUTRAL, exclude_defaults=True)
-        text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        text: str = yaml.safe_dump(shipped_settings(values), sort_keys=False, allow_unicode=True)
         return text.strip()
 
 

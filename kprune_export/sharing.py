@@ -1,6 +1,6 @@
 """A run that torchrun started in several processes: the first does it, the others help it to prune.
 
-    torchrun --nproc-per-node 4 -m kprune_export prune-and-build …
+    torchrun --nproc-per-node 4 --no-python kprune-export prune-and-build …
 
 The first process runs the command as ever. The others wait; when it comes to pruning they are told what to
 prune, take their share of the calibration batches, and reduce their sums with it. They write nothing.

@@ -7,12 +7,13 @@ https://github.com/sigstore/model-transparency.
 import ast
 import contextlib
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from exporters.errors import MissingRuntimeError
-from kprune_export.bundle.layout import SIGNATURE, WORK
-from kprune_export.bundle.verify import verify_bundle
+from kprune_export.bundle.layout import SIGNATURE
+from kprune_export.bundle.verify import irregular_entries, verify_bundle
 from kprune_export.errors import KeyFileError, VerificationError
 
 _MISMATCH = "Signature mismatch: "
@@ -41,21 +42,23 @@ def sign_bundle(bundle: Path, private_key: Path) -> Path:
         config = signing.Config().use_elliptic_key_signer(private_key=private_key)
     except Exception as error:  # the library lets through whatever reading a key raises
         raise _unusable(private_key, "an unencrypted private", error) from error
-    partial = bundle / WORK / SIGNATURE
-    target = bundle / SIGNATURE
-    partial.parent.mkdir(exist_ok=True)
+    target, partial = bundle / SIGNATURE, bundle / f".{SIGNATURE}.partial"
+    with tempfile.TemporaryDirectory(prefix="kprune-export-") as elsewhere:  # all in the bundle is signed
+        made = Path(elsewhere) / SIGNATURE
+        config.set_hashing_config(_hashing()).sign(bundle, made)
+        signature = made.read_bytes()
     try:
-        config.set_hashing_config(_hashing()).sign(bundle, partial)
+        partial.write_bytes(signature)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a run may be using the folder
-            partial.parent.rmdir()
     return target
 
 
 def signature_problem(bundle: Path, public_key: Path) -> str | None:
-    """Return what is wrong with a bundle's signature, all differences at once; None if it holds.
+    """Return what is wrong with a bundle's signature, all differences at once; None if it is valid.
+
+    Anything in the folder that is no regular file, and the work folder of a run, makes it invalid.
 
     Args:
         bundle: the folder.
@@ -71,6 +74,8 @@ def signature_problem(bundle: Path, public_key: Path) -> str | None:
         config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
     except Exception as error:  # as above
         raise _unusable(public_key, "a public", error) from error
+    if irregular := irregular_entries(bundle):
+        return f"there are entries that cannot be signed: {', '.join(irregular)}"
     if not (bundle / SIGNATURE).is_file():
         return f"there is no signature ({SIGNATURE})"
     try:
@@ -91,10 +96,10 @@ def _in_words(error: Exception) -> str:
 
 
 def _hashing() -> Any:
-    """Return how files are hashed: each by SHA-256, all but the signature and the work of a run; links are refused."""
+    """Return how files are hashed: each by SHA-256, all but the signature; links are refused."""
     hashing = _library().hashing
     config = hashing.Config().use_file_serialization(hashing_algorithm="sha256", allow_symlinks=False)
-    return config.set_ignored_paths(paths=(SIGNATURE, WORK), ignore_git_paths=False)
+    return config.set_ignored_paths(paths=(SIGNATURE,), ignore_git_paths=False)
 
 
 def _library() -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from kprune_export.ci.checks import Check
+from kprune_export.printable import printable
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ELEMENTS = {"failed": "failure", "error": "error", "skipped": "skipped"}
@@ -40,5 +41,5 @@ def _counts(checks: Sequence[Check]) -> dict[str, str]:
 
 
 def _text(text: str) -> str:
-    """Return text without the characters that XML cannot hold."""
-    return _NOT_XML.sub("\ufffd", text)
+    """Return text with its control characters written out, and without others that XML cannot hold."""
+    return _NOT_XML.sub("\ufffd", printable(text))

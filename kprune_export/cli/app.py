@@ -20,6 +20,7 @@ from kprune_export.cli.doctor import doctor
 from kprune_export.cli.export import export
 from kprune_export.cli.flags import Command, Group
 from kprune_export.cli.inspect import inspect
+from kprune_export.cli.printing import print_json, print_text
 from kprune_export.cli.profile_target import profile_target
 from kprune_export.cli.prune import prune
 from kprune_export.cli.prune_and_build import prune_and_build
@@ -42,7 +43,7 @@ app = typer.Typer(
     cls=Group,
     help="Prune a fine-tuned encoder without retraining, export it, and prove what ships.",
     epilog="Exit codes: 0 all held, 1 internal error, 2 bad input, 3 a gate failed, 4 parity failed, "
-    "5 a runtime is missing, 6 a gate cannot be judged, 130 interrupted, 143 terminated.",
+    "5 a runtime is missing, 6 a gate is undecided, 130 interrupted, 143 terminated.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -166,8 +167,8 @@ def _report(error: BaseException, as_json: bool) -> int:
     if found is None:
         text = f"internal error, {type(error).__name__}: {text} (set {TRACEBACK_VARIABLE}=1 to see where)"
     if as_json:
-        print(json.dumps({"error": text, "exit_code": int(code)}, indent=2))
-    print(f"Error: {text}", file=sys.stderr)
+        print_json(json.dumps({"error": text, "exit_code": int(code)}, indent=2))
+    print_text(f"Error: {text}", to_errors=True)
     if os.environ.get(TRACEBACK_VARIABLE):
-        traceback.print_exception(error)
+        print_text("".join(traceback.format_exception(error)).rstrip(), to_errors=True)
     return code

@@ -7,6 +7,7 @@ import typer
 
 from kprune_export.cli import options
 from kprune_export.cli.options import given
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def compare(
         request = ComparisonRequest.build(methods, rates, seeds, settings)
         found = run(request, ConsoleReporter())
     if json_output:
-        print(found.model_dump_json(indent=2))
+        print_json(found.model_dump_json(indent=2))
     else:
         _show(found, request.recipe.output)
     return ExitCode.OK

@@ -1,6 +1,7 @@
 """``kprune-export doctor``."""
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 
 
 def doctor(json_output: options.Json = False) -> int:
@@ -20,7 +21,7 @@ def doctor(json_output: options.Json = False) -> int:
     findings = examine()
     code = ExitCode.OK if all(x.found for x in findings if x.needed) else ExitCode.RUNTIME_MISSING
     if json_output:
-        print(json.dumps({"ready": code is ExitCode.OK, "findings": [x.model_dump() for x in findings]}, indent=2))
+        print_json(json.dumps({"ready": code is ExitCode.OK, "findings": [x.model_dump() for x in findings]}, indent=2))
         return code
     table = Table(title="This machine", title_justify="left")
     for name in ("", "found", "detail"):

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 
 
 def inspect(
@@ -20,7 +21,7 @@ def inspect(
 
     found = look(path)
     if json_output:
-        print(found.model_dump_json(indent=2))
+        print_json(found.model_dump_json(indent=2))
         return ExitCode.OK
     shape = found.shape
     what = f"{found.kind}, {found.family}" + (f", {found.task}" if found.task else "")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kprune_export.cli import options, target_options
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def profile_target(
     share_thread_pool(thread_count(recipe))
     table = profile(ProfileRequest(recipe, in_torch=runtime == "torch", plot=plot), ConsoleReporter())
     if json_output:
-        print(table.model_dump_json(indent=2))
+        print_json(table.model_dump_json(indent=2))
     else:
         _show(table, output)
     return ExitCode.OK

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 
 
 def push(
@@ -41,7 +42,7 @@ def push(
         files = [{"path": x.path, "target": x.target, "size_bytes": x.size_bytes} for x in uploads]
         answer = {"repo_id": repo_id, "revision": revision, "dry_run": dry_run, "verdict": manifest.verdict_in_words}
         done = {"commit": pushed.commit, "url": pushed.url, "removed": pushed.removed} if pushed else {}
-        print(json.dumps({**answer, **done, "size_bytes": total, "files": files}, indent=2))
+        print_json(json.dumps({**answer, **done, "size_bytes": total, "files": files}, indent=2))
         return ExitCode.OK
     console = output_console()
     rows = tuple((x.path, x.target, f"{x.size_bytes:,}") for x in uploads)

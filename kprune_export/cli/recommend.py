@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -38,15 +39,16 @@ def recommend(
     from kprune_export.sweep.recommend import recommend as run
     from kprune_export.sweep.record import SweepRecord
 
-    found = run(SweepRecord.read(folder), Wish(min_fidelity=min_fidelity, shape=shape, max_size_mib=max_size_mib))
+    record = SweepRecord.read(folder)
+    found = run(record, Wish(min_fidelity=min_fidelity, shape=shape, max_size_mib=max_size_mib))
     if json_output:
-        print(found.model_dump_json(indent=2))
+        print_json(found.model_dump_json(indent=2))
     else:
-        _show(found, folder)
+        _show(found, folder, record.held_out.caveat)
     return ExitCode.OK
 
 
-def _show(found: "Recommendation", folder: Path) -> None:
+def _show(found: "Recommendation", folder: Path, caveat: str) -> None:
     from kprune_export.cli.console import output_console
     from kprune_export.sweep.recommend import in_words
 
@@ -55,3 +57,5 @@ def _show(found: "Recommendation", folder: Path) -> None:
     console.print(f"Its bundle: {folder / found.best.bundle}", markup=False)
     if found.second is not None:
         console.print(f"Second: {in_words(found.second, found)}", markup=False)
+    if caveat:
+        console.print(f"{caveat[0].upper()}{caveat[1:]}.", markup=False)

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kprune_export.cli.console import output_console
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 from kprune_export.gates import Verdict
 from kprune_export.summary import Summary, VariantSummary
@@ -18,7 +19,7 @@ def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
     """Print what a run came to and return its exit code."""
     code = _CODES.get(summary.verdict, ExitCode.OK)
     if as_json:
-        print(summary.model_dump_json(indent=2))
+        print_json(summary.model_dump_json(indent=2))
         return code
     console = output_console()
     if summary.layers:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode, RecipeError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def serve_check(
         load = Load(requests, concurrency)
         report = check_server(repository, running, name, examples, bundle, load)
     if json_output:
-        print(report.model_dump_json(indent=2))
+        print_json(report.model_dump_json(indent=2))
     else:
         _show(report)
     return ExitCode.OK if report.passed else ExitCode.PARITY_FAILED

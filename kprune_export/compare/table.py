@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from kprune_export.compare.results import Comparison, Figure, best_methods
+from kprune_export.printable import printable
 
 
 def tables(comparison: Comparison) -> list[tuple[str, str, bool]]:
@@ -18,7 +19,7 @@ def tables(comparison: Comparison) -> list[tuple[str, str, bool]]:
 
 def markdown(comparison: Comparison) -> str:
     """Return compare.md."""
-    return "\n".join(_lines(comparison)) + "\n"
+    return printable("\n".join(_lines(comparison)) + "\n")
 
 
 def winners(comparison: Comparison, name: str, higher_is_better: bool) -> str:
@@ -82,6 +83,11 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield from _table(comparison, seconds)
     yield ""
     yield "Meaningful only if nothing else ran; what a method shares between rates counts where it was done first."
+    notes = [x.measured.metric.note for x in comparison.cells if x.measured and x.measured.metric]
+    for caveat in dict.fromkeys((comparison.held_out[0].caveat, *notes)):
+        if caveat:
+            yield ""
+            yield f"{caveat[0].upper()}{caveat[1:]}."
     refusals = dict.fromkeys(row.refused for row in comparison.rows if row.refused)
     for reason in refusals:
         who = [f"{row.method} at {percent(row.rate)}" for row in comparison.rows if row.refused == reason]

@@ -93,9 +93,10 @@ class TokenLabelEvaluation(Evaluation):
             for side, found in zip(chosen, self._chosen, strict=True):
                 side.append([names[found[row][place]] for place, _ in scored])
         flat = [[label for text in side for label in text] for side in (*chosen, right)]
-        metrics = [*([entity_f1(*chosen, right)] if marks_entities(names) else []), token_accuracy(*flat)]
-        assumed = order_assumed(names, self.examples)
-        return tuple(metric.model_copy(update={"order_assumed": assumed}) for metric in metrics)
+        words = token_accuracy(*flat)
+        metrics = (entity_f1(*chosen, right), words) if marks_entities(names) else (words,)
+        order = {"order_assumed": order_assumed(names, self.examples), "other_order": words.other_order}
+        return tuple(metric.model_copy(update=order) for metric in metrics)
 
 
 class TokenFeatureEvaluation(Evaluation):

@@ -1,11 +1,13 @@
 """Measure the exported variants against the dense model: fidelity on held-out texts, and latency."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+from exporters.errors import MeasurementError
 from exporters.fidelity import FidelityReport
 from exporters.isolation import PLACE, IsolatedRunner, IsolatedTimer
 from exporters.latency import LatencyReport, Measured, measure_latency
@@ -113,12 +115,19 @@ def _evaluate(
 
 def _report(evaluation: Evaluation, job: Job, texts: int, runtime: str) -> FidelityReport:
     first, *further = evaluation.metrics() or (None,)
+    measures = evaluation.fidelity()
+    values = [x.value for x in measures] + [y for x in (first, *further) if x for y in (x.dense, x.pruned)]
+    if not all(map(math.isfinite, values)):
+        raise MeasurementError(
+            "A figure of fidelity is not a finite number, so that nothing can be said about it: the outputs are too "
+            "large to compare."
+        )
     return FidelityReport(
         task=job.source.task.kind.value,
         texts=texts,
         texts_sha256=job.held_out_record.sha256,
         runtime=runtime,
-        measures=evaluation.fidelity(),
+        measures=measures,
         metric=first,
         further_metrics=tuple(further),
     )

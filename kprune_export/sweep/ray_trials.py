@@ -24,9 +24,12 @@ from typing import Any, Self
 from exporters.errors import MissingRuntimeError
 from exporters.scratch import scratch_folder
 from exporters.variants import Runtime
+from kprune_export.bundle.inputs import remember_inputs
+from kprune_export.bundle.layout import MANIFEST
 from kprune_export.errors import ExitCode, RecipeError
 from kprune_export.sweep.launch import LocalTrials, ShareDone, Warn
 from kprune_export.sweep.messages import Order, TrialEnd
+from pruning.checkpoint.source import file_sha256
 
 _MEASURED = ("latency_table", "sensitivity")
 _ON_EVERY_NODE = ("model", "calibration", "evaluation", "timing_cache")
@@ -131,7 +134,9 @@ class RayTrials:
         for text in result.warnings:
             warn(text)
         if result.end.error is None:
-            _replace(Path(order.recipe["output"]), result.bundle)
+            output = Path(order.recipe["output"])
+            _replace(output, result.bundle)
+            remember_inputs(file_sha256(output / MANIFEST), order.recipe)  # the node has kept its own
         return result.end
 
 
@@ -226,7 +231,12 @@ def _pack(folder: Path) -> bytes:
 def _unpack(content: bytes, folder: Path) -> None:
     folder.mkdir(parents=True)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, filter=_as_new)  # noqa: S202 - it is the data filter, but for modes
+
+
+def _as_new(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """Return what of a member of an archive is unpacked: not its mode, which this machine's umask decides."""
+    return tarfile.data_filter(member, folder).replace(mode=None, deep=False)  # type: ignore[arg-type]  # as documented
 
 
 def _replace(folder: Path, content: bytes) -> None:

@@ -30,6 +30,10 @@ def remarks(record: SweepRecord) -> Iterator[str]:
             f"The machine was noisy while {', '.join(noisy)} {'was' if len(noisy) == 1 else 'were'} timed: run the "
             "sweep again on a quiet one before a small difference decides."
         )
+    notes = [figures.metric.note for _, figures in record.made if figures.metric]
+    for caveat in dict.fromkeys((record.held_out.caveat, *notes)):
+        if caveat:
+            yield f"{caveat[0].upper()}{caveat[1:]}."
 
 
 def markdown(record: SweepRecord) -> str:

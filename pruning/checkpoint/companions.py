@@ -43,6 +43,7 @@ _TOKENIZER_KEYS = frozenset(
         "max_length",
         "model_input_names",
         "model_max_length",
+        "never_split",
         "pad_to_multiple_of",
         "pad_token_type_id",
         "padding_side",
@@ -50,6 +51,7 @@ _TOKENIZER_KEYS = frozenset(
         "stride",
         "truncation_side",
         "truncation_strategy",
+        "vocab_type",
     )
 )
 """Settings that all tokenizers know; those of one class are the parameters of its constructor."""

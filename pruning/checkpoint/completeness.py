@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 
-from pruning.checkpoint.source import CONFIG_FILE, CheckpointFolder
+from pruning.checkpoint.source import ADAPTER_FILES, CONFIG_FILE, SETFIT_FILE, CheckpointFolder
 from pruning.errors import CheckpointError
 from pruning.families import modeling_kprune
 from pruning.families.base import Family
@@ -30,9 +30,6 @@ _COUNTERS = re.compile(r"(^|\.)(position_ids|token_type_ids)$")
 """Buffers of integers that count up or are zero; transformers used to save them, and makes them itself."""
 _POOLER = re.compile(r"^(\w+\.)?pooler\.")
 """The pooler of pre-training, which models that classify tokens, and others that pool by themselves, do not read."""
-ADAPTER_FILES = ("adapter_config.json", "pytorch_adapter.bin")
-"""By which PEFT and AdapterHub are recognised; they hold trained weights beside those of the model."""
-SETFIT_FILE = "config_setfit.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _NAMES_SHOWN = 3
 

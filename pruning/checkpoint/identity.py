@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,55 +46,48 @@ def changed_companions(one: Mapping[str, str], other: Mapping[str, str]) -> tupl
     return tuple(sorted(name for name in {*one, *other} if one.get(name) != other.get(name)))
 
 
-class _Stamp(NamedTuple):
-    """What the file system says of a file; any write to it, or another file in its place, changes it."""
+def read_identity(folder: CheckpointFolder) -> CheckpointIdentity:
+    """Hash the files of a checkpoint.
 
-    inode: int
-    size_bytes: int
-    modified_ns: int
-
-
-class FileWatch:
-    """Notices whether a checkpoint's files are written to while it is loaded; start one before loading.
-
-    A file that a training job overwrites keeps its name, so that hashes taken before or after loading need not be of
-    what was loaded. Hashes taken while no file has changed are.
-
-    Args:
-        path: the checkpoint's folder.
+    Raises:
+        CheckpointError: one cannot be read.
 
     """
+    try:
+        return CheckpointIdentity(
+            weights_sha256=folder.weights_sha256(),
+            config_sha256=file_sha256(folder.path / CONFIG_FILE),
+            companions={x.relative_to(folder.path).as_posix(): file_sha256(x) for x in folder.companions()},
+        )
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._before = {file: _stamp(file) for file in path.rglob("*")}
 
-    def identity(self, folder: CheckpointFolder) -> CheckpointIdentity:
-        """Hash the files of a checkpoint that has just been loaded.
+def identity_of_loaded(folder: CheckpointFolder, before: CheckpointIdentity) -> CheckpointIdentity:
+    """Hash the files of a checkpoint that has just been loaded, and check that they are what was loaded.
 
-        Raises:
-            CheckpointError: one of them was written to since this watch began.
+    A file that a training job overwrites keeps its name, so that a hash from before or after loading alone need not be
+    of what was loaded.
 
-        """
-        companions = folder.companions()
-        files = (*folder.weights, folder.path / CONFIG_FILE, *companions)
-        try:
-            identity = CheckpointIdentity(
-                weights_sha256=folder.weights_sha256(),
-                config_sha256=file_sha256(folder.path / CONFIG_FILE),
-                companions={file.relative_to(folder.path).as_posix(): file_sha256(file) for file in companions},
-            )
-        except OSError as error:
-            raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}.") from error
-        written = [file.name for file in files if _stamp(file) != self._before.get(file)]
-        if read_object(folder.path / CONFIG_FILE) != folder.config and CONFIG_FILE not in written:
-            written.append(CONFIG_FILE)  # it was read before this watch began
-        if written:
-            raise CheckpointError(
-                f"{_listed(written)} in {self._path} changed while the checkpoint was being loaded: wait until "
-                "whatever writes to it has finished, or copy it to a folder of its own."
-            )
-        return identity
+    Args:
+        folder: the checkpoint, with the names of its tokenizer's files.
+        before: its hashes before it was loaded, when these names were not known.
+
+    Raises:
+        CheckpointError: a file was written to meanwhile.
+
+    """
+    found = read_identity(folder)
+    known = before.model_copy(update={"companions": {**found.companions, **before.companions}})
+    changed = list(found.changed_files(known))
+    if read_object(folder.path / CONFIG_FILE) != folder.config and CONFIG_FILE not in changed:
+        changed.append(CONFIG_FILE)  # it was read before it was hashed
+    if changed:
+        raise CheckpointError(
+            f"{_listed(changed)} in {folder.path} changed while the checkpoint was being loaded: wait until whatever "
+            "writes to it has finished, or copy it to a folder of its own."
+        )
+    return found
 
 
 def check_identity(found: CheckpointIdentity, expected: CheckpointIdentity, path: Path) -> None:
@@ -111,14 +103,6 @@ def check_identity(found: CheckpointIdentity, expected: CheckpointIdentity, path
             f"{_listed(changed)} in {path} changed during the run, so its results would be about two different "
             "models: run the command again once the checkpoint is final, or copy it to a folder of its own."
         )
-
-
-def _stamp(file: Path) -> _Stamp | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return _Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _listed(names: Iterable[str]) -> str:

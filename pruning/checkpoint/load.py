@@ -22,7 +22,7 @@ from pruning.checkpoint.completeness import (
     stored_tensors,
     unread_parts,
 )
-from pruning.checkpoint.identity import CheckpointIdentity, FileWatch, check_identity
+from pruning.checkpoint.identity import CheckpointIdentity, check_identity, identity_of_loaded, read_identity
 from pruning.checkpoint.links import refuse_links_outside
 from pruning.checkpoint.purpose import find_purpose, head_ending, model_class
 from pruning.checkpoint.source import (
@@ -141,7 +141,7 @@ def load_checkpoint(
 
     """
     folder = find_checkpoint(source, allow_pickle)
-    watch = FileWatch(folder.path)
+    before = read_identity(folder)
     family = family_of(folder.model_type)
     purpose = find_purpose(folder, pooling)
     plan = folder.plan
@@ -168,7 +168,7 @@ def load_checkpoint(
         check_forward(family.open(model.eval().requires_grad_(False), task, head), str(folder.path))
         positions = family.max_positions(config)
     _detach_from_files(model)
-    identity = watch.identity(folder)
+    identity = identity_of_loaded(folder, before)
     if expected is not None:
         check_identity(identity, expected, folder.path)
     if task.masks_tokens and tokenizer.mask_token_id is None:
@@ -214,6 +214,7 @@ def load_pruned(path: str | Path) -> Any:
         dtype = storage_dtype(stored_tensors(folder))
         model = _load_sliced(folder, read_config(folder), ending, family, plan).to(dtype).eval()
     check_forward(family.open(model, TokenFeatures(), TokenHead()), str(folder.path))
+    _detach_from_files(model)
     return model
 
 

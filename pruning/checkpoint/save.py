@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import stat
 from pathlib import Path
 
 from pruning.checkpoint.companions import known_config, write_companions
@@ -35,8 +36,9 @@ def save_pruned(checkpoint: EncoderCheckpoint, plan: PruningPlan, folder: Path) 
     model = checkpoint.model.to(checkpoint.storage_dtype)
     with quiet_transformers(), disk_errors(folder):
         model.save_pretrained(folder)
+    mode = stat.S_IMODE((folder / CONFIG_FILE).stat().st_mode)  # of a new file, as the user's umask makes it
     for path in folder.glob("*.safetensors"):
-        path.chmod(0o644)  # safetensors makes its files private, which a server's account could not read
+        path.chmod(mode)  # safetensors makes its files private, which a server's account could not read
     config = known_config(read_object(folder / CONFIG_FILE), model)
     config[PLAN_KEY] = plan.model_dump(mode="json")
     code = Path(str(modeling_kprune.__file__))

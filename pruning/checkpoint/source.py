@@ -35,13 +35,19 @@ COMPANION_FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "bpe.codes",
     "sentencepiece.bpe.model",
+    "spiece.model",
     "spm.model",
+    "tokenizer.model",
     "modules.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
 """Files beside the configuration and the weights that a checkpoint may be read from."""
+ADAPTER_FILES = ("adapter_config.json", "pytorch_adapter.bin")
+"""By which adapters of PEFT and AdapterHub are recognised: trained weights beside those of the model."""
+SETFIT_FILE = "config_setfit.json"
 _QUANTIZED = ("quantization_config", "compression_config")
 """Keys of config.json under which other tools say how they have quantized the weights."""
 _API_SETTINGS: Mapping[str, Any] = {
@@ -115,7 +121,14 @@ class CheckpointFolder:
         found = [*named, *sorted(self.path.glob("tokenizer.*.json"))]  # fast tokenizers of named versions
         if (self.path / MODULES_FILE).is_file():
             found += [*module_configs(self.path), *sorted(self.path.glob("[0-9]*_*/config.json"))]
-        return tuple(path for path in dict.fromkeys(found) if path.is_file())
+        return tuple(path for path in dict.fromkeys(found) if _is_file(path))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that the system does not take
+        return False
 
 
 def file_sha256(path: Path) -> str:
@@ -187,6 +200,7 @@ def _download(repo_id: str, allow_pickle: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = [CONFIG_FILE, CARD_FILE, "*.safetensors", _INDEX_FILE, *COMPANION_FILES, "*_*/config.json"]
+    patterns += [ADAPTER_FILES[0], f"*/{ADAPTER_FILES[0]}", SETFIT_FILE]  # not read, but not to be overlooked
     if allow_pickle:
         patterns += ["pytorch_model*.bin", _PICKLE_FILES[1]]
     try:

@@ -84,7 +84,7 @@ def test_a_disk_that_fills_at_any_stage(
             prune_and_build(recipe, reporter)
         assert caught.value.errno == errno.ENOSPC
         assert files_of(bundle) == before
-        assert not verify_bundle(bundle)[1]
+        assert [x for x in verify_bundle(bundle)[1].lines() if WORK not in x] == []
         filler.unlink()
         full_at.append(reporter.where)
     assert len(set(full_at)) == len(full_at) > 8  # every stage, and publishing

@@ -1,16 +1,24 @@
 """Gates about speed on quiet and on noisy machines; what they come to in words and exit codes."""
 
 import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from exporters.latency import NoiseCheck
-from kprune_export.cli.results import print_summary
-from kprune_export.errors import ExitCode
+from exporters.metrics import TaskMetric
+from kprune_export.bundle.manifest import Manifest, TextsRecord
+from kprune_export.cli.results import _figures, print_summary
+from kprune_export.errors import BundleError, ExitCode, RecipeError
 from kprune_export.gates import GateResult, in_words, judge, verdict_of
 from kprune_export.pipeline import Outcome
 from kprune_export.proof import VariantProof
-from kprune_export.recipe import Recipe
+from kprune_export.recipe import GATE_NAMES, Recipe
 from kprune_export.summary import summarise
 
 
@@ -70,3 +78,88 @@ def test_a_run_checks_its_machine(built: Outcome) -> None:
     assert proof.latency is not None
     assert all(shape.noise is not None and shape.noise.low <= shape.noise.high for shape in proof.latency.shapes)
     assert "dense, opened again" in (built.output / "report.html").read_text()
+
+
+PASSED = {"name": "min_agreement", "comparison": "≥", "limit": 0.9, "value": 0.95, "held": True, "detail": ""}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"held": False},
+        {"value": 0.8},
+        {"value": math.nan, "held": False},
+        {"value": math.inf},
+        {"limit": -math.inf},
+        {"limit": math.nan},
+        {"undecided": True},
+        {"comparison": "≤"},
+    ],
+)
+def test_a_gate_that_contradicts_itself_is_no_record(changes: dict[str, object]) -> None:
+    assert GateResult.model_validate(PASSED).held
+    with pytest.raises(ValidationError):
+        GateResult.model_validate(PASSED | changes)
+    with pytest.raises(ValidationError):
+        GateResult.model_validate_json(json.dumps(PASSED | changes))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "gates"),
+    [
+        ("passed", ()),
+        ("no gates", (PASSED,)),
+        (None, (PASSED,)),
+        ("passed", (PASSED, PASSED | {"value": 0.1, "held": False})),
+        ("undecided", (PASSED | {"value": 0.1, "held": False},)),
+        ("failed", (PASSED,)),
+    ],
+)
+def test_a_verdict_that_is_not_its_gates_is_no_manifest(
+    verdict: str | None, gates: tuple[dict[str, object], ...], built: Outcome, tmp_path: Path, cli: Callable[..., int]
+) -> None:
+    bundle = Path(shutil.copytree(built.output, tmp_path / "bundle"))
+    content = json.loads((bundle / "manifest.json").read_text()) | {"verdict": verdict, "gates": gates}
+    (bundle / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(BundleError, match=f"its verdict is {verdict!r}, but its gates come to"):
+        Manifest.read(bundle)
+    for command in (("push", bundle, "me/model", "--dry-run"), ("verify", bundle), ("validate", bundle)):
+        assert cli(*command) == ExitCode.BAD_INPUT
+
+
+def test_gates_are_finite() -> None:
+    for name in GATE_NAMES:
+        for limit in (math.nan, math.inf):
+            with pytest.raises(RecipeError, match=f"{name!r} is not valid"):
+                Recipe.build(None, {"model": "m", "output": "o", name: limit})
+
+
+@pytest.mark.parametrize(
+    ("assumed", "dense", "undecided"), [(True, 0.5, True), (False, 0.5, False), (True, 0.9, False)]
+)
+def test_labels_in_an_unknown_order_decide_nothing(
+    assumed: bool, dense: float, undecided: bool, built: Outcome
+) -> None:
+    metric = TaskMetric(name="accuracy", dense=dense, pruned=0.5, examples=40, chance=0.6, order_assumed=assumed)
+    (proof,) = built.proofs
+    assert proof.fidelity is not None
+    proof = dataclasses.replace(proof, fidelity=proof.fidelity.model_copy(update={"metric": metric}))
+    for limit in (0.4, 0.8):
+        recipe = Recipe.build(None, built.manifest.recipe | {"output": built.output, "min_metric": limit})
+        (gate,) = judge(recipe, [proof])
+        assert (gate.undecided, gate.held) == (undecided, limit == 0.4 and not undecided)
+        assert ("no better than chance (0.6000)" in gate.detail) is undecided
+    words = in_words(verdict_of([gate], exported=True), [gate])
+    assert words == ("undecided: what was measured does not decide 1 of 1 gates" if undecided else words)
+    shown = [row[3] for row in _figures(summarise(dataclasses.replace(built, proofs=(proof,))).variants[0])]
+    assert any("no better than chance" in note for note in shown) is (dense == 0.5)
+
+
+def test_a_caveat_is_part_of_the_verdict(built: Outcome) -> None:
+    recipe = Recipe.build(None, built.manifest.recipe | {"output": built.output, "min_agreement": 0.0})
+    gates = judge(recipe, built.proofs, caveat="it was measured on something else")
+    assert in_words("passed", gates) == "passed: parity holds, and every gate; it was measured on something else"
+    assert gates[0].about.endswith("; it was measured on something else")
+    record = TextsRecord(source="texts.txt", texts=9, sha256="", unknown_share=0.04)
+    assert record.caveat == "the tokenizer does not know 4.0% of the held-out texts' characters"
+    assert record.model_copy(update={"unknown_share": 0.02}).caveat == ""

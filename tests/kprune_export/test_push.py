@@ -12,6 +12,7 @@ import pytest
 from local_hub import TOKEN, Hub, local_hub
 
 from kprune_export.bundle.manifest import Manifest
+from kprune_export.gates import GateResult
 from kprune_export.pipeline import Outcome
 
 Cli = Callable[..., int]
@@ -161,7 +162,9 @@ def test_without_a_token(bundle: Path) -> None:
 
 def test_what_is_not_pushed(cli: Cli, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = Manifest.read(bundle)
-    (bundle / "manifest.json").write_text(manifest.model_copy(update={"verdict": "failed"}).to_json())
+    gate = GateResult(name="min_speedup", comparison="≥", limit=2, value=1, held=False, detail="")
+    failed = manifest.model_copy(update={"verdict": "failed", "gates": (gate,)})
+    (bundle / "manifest.json").write_text(failed.to_json())
     assert cli("push", bundle, "me/model", "--dry-run") == 3
     assert "is not pushed: its verdict is " in capsys.readouterr().err
     assert cli("push", bundle, "no/such/name", "--dry-run") == 2

@@ -1,11 +1,12 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kprune_export.errors import ExitCode
 from pruning.plan import PruningPlan
@@ -60,3 +61,48 @@ def test_a_comparison_is_helped_too(classifier: Path, texts_file: Path, tmp_path
         found[name] = [x["measured"] and x["measured"]["layers"] for x in comparison["cells"]]
     assert found["one"] == found["two"]
     assert [x is None for x in found["two"]] == [False, True, False, False]
+
+
+DIFFERENT_MODELS = """
+import os, sys
+from pathlib import Path
+from kprune_export.sharing import PruningTask, follow, helped, process_group
+from pruning import load_checkpoint
+from pruning.errors import CheckpointError
+from pruning.methods.settings import PruningSettings
+
+os.chdir(sys.argv[1 + int(os.environ["RANK"])])
+with process_group() as first:
+    if first:
+        task = PruningTask(
+            model="model",
+            source=load_checkpoint("model").identity,
+            allow_pickle=False,
+            pooling=None,
+            texts=(),
+            settings=PruningSettings(flops_reduction=0.5),
+            device="cpu",
+            offload=False,
+            journal="journal",
+        )
+        try:
+            with helped(task):
+                print("it was pruned")
+        except CheckpointError as error:
+            print(error)
+    else:
+        follow()
+"""
+
+
+def test_processes_that_find_different_models_prune_nothing(classifier: Path, tmp_path: Path) -> None:
+    """As where a training job overwrites the weights between two processes' loading."""
+    for name in ("one", "two"):
+        shutil.copytree(classifier, tmp_path / name / "model")
+    weights = load_file(tmp_path / "two" / "model" / "model.safetensors")
+    changed = {name: 1.1 * x for name, x in weights.items()}
+    save_file(changed, tmp_path / "two" / "model" / "model.safetensors", {"format": "pt"})
+    (tmp_path / "script.py").write_text(DIFFERENT_MODELS)
+    found = run([str(tmp_path / "script.py"), str(tmp_path / "one"), str(tmp_path / "two")], processes=2)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("1 of 2 processes could not load model as the first one has it")

@@ -1,6 +1,7 @@
 """Signing bundles with real keys, and what a changed bundle, signature or key comes to."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from kprune_export.bundle.layout import SIGNATURE
+from kprune_export.bundle.layout import SIGNATURE, WORK
 from kprune_export.bundle.manifest import Manifest, record_files
 from kprune_export.bundle.signature import sign_bundle, signature_problem
 from kprune_export.errors import KeyFileError, VerificationError
@@ -102,6 +103,28 @@ def test_other_keys_and_damaged_signatures_do_not_hold(signed: Path, keys: tuple
         assert signature_problem(signed, keys[1])
     (signed / SIGNATURE).unlink()
     assert signature_problem(signed, keys[1]) == "there is no signature (signature.sig)"
+
+
+@pytest.mark.parametrize("kind", ["work", "pipe", "link", "linked manifest"])
+def test_what_cannot_be_signed_makes_a_signature_invalid(
+    kind: str, cli: Cli, signed: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """With a key as without one."""
+    place = signed / "onnx" / "extra"
+    if kind == "work":
+        (signed / WORK).mkdir()
+        (signed / WORK / "anything").write_text("x")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "link":
+        place.symlink_to(signed / "plan.json")
+    else:
+        (signed / "manifest.json").rename(tmp_path / "manifest.json")
+        (signed / "manifest.json").symlink_to(tmp_path / "manifest.json")
+    assert signature_problem(signed, keys[1])
+    assert cli("verify", signed, "--public-key", keys[1]) == 2
+    assert cli("verify", signed) == 2
+    assert cli("sign", signed, "--private-key", keys[0]) == 2
 
 
 def test_a_changed_bundle_is_not_signed(signed: Path, keys: tuple[Path, Path]) -> None:

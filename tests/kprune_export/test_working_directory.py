@@ -28,6 +28,7 @@ def hostile(classifier: Path, tmp_path: Path) -> Path:
     for name in (*MODULES, *STANDARD):
         mark = f"import os\nos.close(os.open({str(tmp_path / 'ran')!r}, os.O_CREAT | os.O_WRONLY))\n"
         (folder / f"{name}.py").write_text(f"{mark}raise RuntimeError('{name} was imported')\n", encoding="utf-8")
+    (folder / "matplotlibrc").write_text("text.usetex: True\n", encoding="utf-8")  # texts by LaTeX
     return folder
 
 
@@ -70,6 +71,15 @@ def test_processes_of_torchrun(hostile: Path) -> None:
     done = run(hostile, *torchrun, "-m", "kprune_export", "inspect", ".", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     assert "dense checkpoint" in done.stdout
+
+
+def test_python_is_started_in_no_other_way() -> None:
+    """By `python_command`, or, as the guardian is, in Python's isolated mode."""
+    root = Path(__file__).parents[2]
+    sources = [path for name in ("kprune_export", "pruning", "exporters") for path in (root / name).rglob("*.py")]
+    starting = {path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")}
+    assert starting == {"import_path.py", "guardian.py"}
+    assert '[sys.executable, "-I"' in (root / "exporters" / "guardian.py").read_text(encoding="utf-8")
 
 
 def test_the_import_path_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

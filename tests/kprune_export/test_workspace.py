@@ -1,12 +1,15 @@
 import multiprocessing
+import os
+import socket
+import stat
 from pathlib import Path
 
 import pytest
 
 from exporters.errors import MissingRuntimeError
-from kprune_export.bundle.layout import MANIFEST, WORK
+from kprune_export.bundle.layout import MANIFEST, SIGNATURE, WORK
 from kprune_export.bundle.manifest import Manifest, SourceRecord, StageRecord
-from kprune_export.bundle.verify import verify_bundle
+from kprune_export.bundle.verify import irregular_entries, verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace
 from kprune_export.errors import BundleError, LabelError, OutputFolderError
 
@@ -14,7 +17,7 @@ from kprune_export.errors import BundleError, LabelError, OutputFolderError
 def make_manifest(stages: list[FinishedStage]) -> Manifest:
     return Manifest(
         command="test",
-        verdict="passed",
+        verdict="no gates",
         gates=(),
         task="none",
         labels=(),
@@ -203,6 +206,51 @@ def test_verify_lists_every_difference(tmp_path: Path) -> None:
     (tmp_path / "onnx" / "extra").write_text("x")
     lines = verify_bundle(tmp_path)[1].lines()
     assert lines == ["- missing checkpoint/a", "+ extra   onnx/extra", "! changed checkpoint/b", "! changed plan.json"]
+
+
+@pytest.mark.parametrize("place", ["extra", "onnx/extra", "plan.json", SIGNATURE])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link", "folder link"])
+def test_what_is_no_file_is_a_difference(
+    kind: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none is opened: reading a pipe that nobody writes to would wait for ever."""
+    output = tmp_path / "out"
+    publish(output, FIRST)
+    path = output / place
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        monkeypatch.chdir(path.parent)  # the system takes short names of sockets only
+        socket.socket(socket.AF_UNIX).bind(path.name)
+    elif kind == "device":
+        try:
+            os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("needs the right to make a device")
+    else:
+        path.symlink_to("/etc/hostname" if kind == "link" else "/etc")
+    mark = "! changed" if place == "plan.json" else "+ extra  "
+    assert verify_bundle(output)[1].lines() == [f"{mark} {place}"]
+    named = {"device": "a device", "pipe": "a named pipe", "socket": "a socket"}.get(kind, "a symbolic link")
+    assert irregular_entries(output) == (f"{place} ({named})",)
+
+
+def test_work_in_a_finished_bundle_is_a_difference(tmp_path: Path) -> None:
+    publish(tmp_path, FIRST)
+    (tmp_path / WORK).mkdir()
+    (tmp_path / WORK / "anything").write_text("x")
+    difference = verify_bundle(tmp_path)[1]
+    assert difference.extra == (f"{WORK}/",)
+    assert "of a run that has not finished: run it again, or remove the folder" in difference.lines()[0]
+
+
+def test_a_linked_manifest_is_refused(tmp_path: Path) -> None:
+    publish(tmp_path / "out", FIRST)
+    (tmp_path / "out" / MANIFEST).rename(tmp_path / "elsewhere")
+    (tmp_path / "out" / MANIFEST).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="manifest.json is a symbolic link"):
+        verify_bundle(tmp_path / "out")
 
 
 def test_a_manifest_is_checked(tmp_path: Path) -> None:

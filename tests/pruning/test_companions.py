@@ -245,3 +245,15 @@ def test_links_inside_a_checkpoint_and_in_the_hubs_cache_are_followed(classifier
     (tmp_path / "secret").write_text(SECRET)
     with pytest.raises(CheckpointError, match="outside the checkpoint"):
         find_checkpoint(snapshot)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o027, 0o640), (0o022, 0o644)])
+def test_files_have_the_mode_that_the_umask_gives(classifier: Path, tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        folder = saved(classifier, tmp_path / "pruned")
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()} == {
+        path.name: mode for path in folder.iterdir() if path.is_file()
+    }

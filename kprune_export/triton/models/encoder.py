@@ -7,8 +7,11 @@ https://github.com/triton-inference-server/python_backend
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before it is loaded
 
 import numpy as np
 import onnxruntime

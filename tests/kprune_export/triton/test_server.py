@@ -72,16 +72,21 @@ def test_a_classifier_answers_as_torch_does(
     assert all(row.requests == 16 < row.texts for row in report.rows)
 
 
-def test_its_python_imports_nothing_from_the_working_directory(
+def test_its_python_imports_nothing_from_the_working_directory_and_reports_nothing(
     server: str, classifier_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("numpy", "tokenizers", "onnxruntime", "unicodedata", "json", "model", "pathlib"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     repository = Path(os.path.relpath(classifier_repository))
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("ORT_DISABLE_TELEMETRY", "CI"):
+        monkeypatch.delenv(name, raising=False)
     with running_server(repository, os.path.relpath(server)):
         pass
     assert not (tmp_path / "ran").exists()
+    assert list((tmp_path / "home").rglob("*")) == []  # ONNX Runtime's telemetry is off there too
 
 
 def test_an_embedder_answers_as_torch_does(
