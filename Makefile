@@ -6,12 +6,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types clean qemu
 
 demo: $(VENV)/.demo
 	$(BIN)/kprune-export demo --output demo-output
 
-test: $(VENV)/.dev $(VENV)/.tensorrt-on-cpu $(VENV)/.tritonserver
+test: $(VENV)/.dev $(VENV)/.tensorrt-on-cpu $(VENV)/.tritonserver qemu
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile  # torch's idle threads leave the cores alone
 
 lint: $(VENV)/.dev
@@ -45,3 +45,9 @@ $(VENV)/.tensorrt-on-cpu: $(wildcard tests/tensorrt_on_cpu/*.c tests/tensorrt_on
 $(VENV)/.tritonserver: tests/tritonserver/lay.py | $(BIN)/python
 	$(BIN)/python $< $(VENV)/tritonserver
 	test ! -d $(VENV)/tritonserver || touch $@
+
+# int8 is tested on emulated processors too; these tests skip where QEMU is neither installed nor can be.
+qemu:
+	@command -v qemu-x86_64 >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends qemu-user; } >/dev/null 2>&1 || \
+	    echo "qemu-user could not be installed: tests on emulated processors skip"

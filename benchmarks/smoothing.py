@@ -2,8 +2,8 @@
 
     python benchmarks/smoothing.py MODEL TRAIN_TEXTS DEV_TEXTS [--rates 0,0.5]
 
-MODEL is a sentence embedder. Each rate's model is written in int8 without smoothing and with it, from several errors
-on and with several strengths. Fidelity is the mean cosine to the same model in fp32, and to the dense one, on
+MODEL is a sentence embedder. Each rate's model is written in int8 without smoothing and with it, with several
+strengths. Fidelity is the mean cosine to the same model in fp32, and to the dense one, on
 DEV_TEXTS; times are of all forms in turn with the unsmoothed one, medians of ratios.
 """
 
@@ -19,7 +19,7 @@ from quality import outputs
 
 from exporters.fidelity import row_cosines
 from exporters.graph.attention import attend_token_major, fold_attention_biases
-from exporters.graph.int8 import matmul_errors, quantize_for_cpu
+from exporters.graph.int8 import CPU, matmul_errors, quantize_matmuls
 from exporters.graph.residuals import subtract_residuals
 from exporters.graph.smoothing import smooth_activations
 from exporters.graph.tables import quantize_tables
@@ -38,8 +38,8 @@ from pruning.calibration.examples import flatten_pairs, read_examples, split_exa
 
 THREADS = 2
 INT8 = Variant(Runtime.ONNXRUNTIME, Precision.INT8)
-FORMS = ((1.0, 0.75), (0.05, 0.5), (0.05, 0.75), (0.03, 0.5), (0.03, 0.75), (0.02, 0.75))
-"""From which error on, and how strongly; first no smoothing at all."""
+STRENGTHS = (None, 0.5, 0.65, 0.75, 0.85)
+"""The paper's alpha; first no smoothing at all."""
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     train, _ = split_examples(flatten_pairs(read_examples(options.train)), options.samples, 200, 0)
     held_out = list(flatten_pairs(read_examples(options.dev))[: options.held_out_texts])
     teacher = outputs(load_checkpoint(options.model), held_out).numpy()
-    columns = ("removed", "smoothed above", "alpha", "smoothed", "in 8 bits", "largest error", "cosine to fp32")
+    columns = ("removed", "alpha", "smoothed", "in 8 bits", "largest error", "cosine to fp32")
     print("| " + " | ".join((*columns, "to dense", *(f"time {shape}" for shape in shapes))) + " |")
     print("|---" * (len(columns) + 1 + len(shapes)) + "|")
     for rate in [float(text) for text in options.rates.split(",")]:
@@ -74,13 +74,15 @@ def main() -> None:
         attend_token_major(base)
         fold_attention_biases(base)
         subtract_residuals(base)
-        errors = matmul_errors(base, feeds, THREADS, dynamic=True)
+        errors, channels = matmul_errors(base, feeds, THREADS, CPU)
         with contextlib.ExitStack() as stack:
             first = None
-            for above, strength in FORMS:
+            for strength in STRENGTHS:
                 graph = base.clone()
-                found = smooth_activations(graph, errors, feeds, THREADS, above=above, strength=strength)
-                quantize_for_cpu(graph, found)
+                found = errors
+                if strength is not None:
+                    found = smooth_activations(graph, errors, channels, feeds, THREADS, CPU, strength=strength)
+                quantize_matmuls(graph, found, CPU)
                 quantize_tables(graph)
                 graph.metadata_props.update(spec.metadata)
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -91,7 +93,7 @@ def main() -> None:
                 timed = [timed_in_turn((runner, first), spec, x, TimingSettings(), HostClock()) for x in shapes]
                 smoothed, narrow = (sum(getattr(x, name) for x in found) for name in ("smoothed", "quantized"))
                 print(
-                    f"| {rate:.0%} | {f'{above:.0%}' if above < 1 else ''} | {strength if above < 1 else ''} | "
+                    f"| {rate:.0%} | {'none' if strength is None else strength} | "
                     f"{smoothed} | {narrow} of {len(found)} | {max(x.relative_error for x in found):.1%} | "
                     f"{row_cosines(exact, vectors).mean():.4f} | {row_cosines(teacher, vectors).mean():.4f} | "
                     + " | ".join(f"{np.median(x.ratios):.3f}" for x in timed)

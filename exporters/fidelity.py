@@ -38,6 +38,8 @@ class FidelityReport(BaseModel):
     texts: int
     texts_sha256: str
     runtime: str
+    instruction_sets: tuple[str, ...] = ()
+    """Those of the processor that the texts were run on (`exporters.machine.INSTRUCTION_SETS`)."""
     measures: tuple[FidelityMeasure, ...]
     """The first is the headline, which ``--min-agreement`` is about."""
     metric: TaskMetric | None = None

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from exporters.gpu import describe_gpu
 from exporters.timers import GpuRecord
 
+_CPUINFO = Path("/proc/cpuinfo")
 PACKAGES = (
     "kprune-export",
     "torch",
@@ -24,12 +25,24 @@ PACKAGES = (
 )
 
 
+INSTRUCTION_SETS = (
+    *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16"),
+    *("asimddp", "i8mm"),
+)
+"""The instruction sets, of x86-64 and of Arm, that decide which kernels the runtimes choose, as Linux names them:
+https://docs.kernel.org/arch/arm64/elf_hwcaps.html, arch/x86/include/asm/cpufeatures.h in its sources."""
+INT8_INSTRUCTIONS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+"""Those of them that multiply 8-bit integers and add up in 32 bits."""
+
+
 class MachineRecord(BaseModel):
     """Processor, memory and software of a machine, and how busy it was."""
 
     model_config = ConfigDict(frozen=True)
 
     cpu_model: str
+    instruction_sets: tuple[str, ...] = ()
+    """Those of `INSTRUCTION_SETS` that the processor has."""
     cpus: int
     """Logical processors that the process may use."""
     memory_gib: float
@@ -42,6 +55,11 @@ class MachineRecord(BaseModel):
     system: str
     python: str
     versions: dict[str, str]
+
+    @property
+    def multiplies_int8(self) -> bool:
+        """Whether the processor has instructions that multiply and add up 8-bit integers."""
+        return bool(INT8_INSTRUCTIONS & set(self.instruction_sets))
 
 
 def installed_versions() -> dict[str, str]:
@@ -60,6 +78,7 @@ def describe_machine() -> MachineRecord:
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return MachineRecord(
         cpu_model=cpu_model(),
+        instruction_sets=instruction_sets(),
         cpus=len(os.sched_getaffinity(0)),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         governor=governor.read_text(encoding="ascii").strip() if governor.is_file() else None,
@@ -71,9 +90,22 @@ def describe_machine() -> MachineRecord:
     )
 
 
-def cpu_model() -> str:
+def instruction_sets(info: Path = _CPUINFO) -> tuple[str, ...]:
+    """Return those of `INSTRUCTION_SETS` that the processor has; empty where the system does not list them.
+
+    Args:
+        info: the kernel's list of processors.
+
+    """
+    if not info.is_file():
+        return ()
+    listed = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info.read_text(encoding="utf-8"), re.MULTILINE)
+    flags = listed[1].split() if listed else []
+    return tuple(name for name in INSTRUCTION_SETS if name in flags)
+
+
+def cpu_model(info: Path = _CPUINFO) -> str:
     """Return the processor's name as the system gives it."""
-    info = Path("/proc/cpuinfo")
     if info.is_file():
         match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8"), re.MULTILINE)
         if match:

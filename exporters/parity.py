@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from exporters.errors import ParityError
 from exporters.graph.int8 import LARGEST_ERROR
 from exporters.inputs import Padding, synthetic_inputs
+from exporters.machine import instruction_sets
 from exporters.runners.base import Array, Feeds, Runner
 from exporters.spec import ModelSpec, Shape
 
@@ -94,6 +95,8 @@ class ParityReport(BaseModel):
     candidate: str
     tolerance: Tolerance
     cases: tuple[ParityCase, ...]
+    instruction_sets: tuple[str, ...] = ()
+    """Those of the processor that the comparison ran on (`exporters.machine.INSTRUCTION_SETS`)."""
     first_difference: str | None = None
     """The lowest norm of the network whose output differs, where values failed and it was found."""
 
@@ -170,7 +173,13 @@ def check_parity(
         case = _compare(reference.run(feeds), candidate.run(feeds), feeds, spec, bound)
         results.append(case.model_copy(update={"shape": shape, "padding": kind}))
         progress(done / len(cases))
-    report = ParityReport(reference=reference.name, candidate=candidate.name, tolerance=tolerance, cases=tuple(results))
+    report = ParityReport(
+        reference=reference.name,
+        candidate=candidate.name,
+        tolerance=tolerance,
+        cases=tuple(results),
+        instruction_sets=instruction_sets(),
+    )
     if report.passed:
         return report
     return report.model_copy(update={"first_difference": locate(cases[results.index(report.worst)][2])})

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict
 
 from exporters.errors import ExportError, VariantError
+from exporters.graph import int8
 from exporters.graph.attention import (
     AttentionForm,
     attend_token_major,
@@ -21,7 +22,7 @@ from exporters.graph.attention import (
     decompose_attention,
     fold_attention_biases,
 )
-from exporters.graph.int8 import MatmulError, matmul_errors, quantize_for_cpu, quantize_for_tensorrt
+from exporters.graph.int8 import MatmulError, matmul_errors, quantize_matmuls
 from exporters.graph.precision import lower_precision
 from exporters.graph.residuals import subtract_residuals
 from exporters.graph.smoothing import smooth_activations
@@ -162,14 +163,12 @@ def write_variant(
         with_attribute = variant.runtime is not Runtime.TENSORRT
         lower_precision(model, _LOW[variant.precision], softmax_precision=with_attribute)
     elif variant.precision is Precision.INT8:
-        dynamic = variant.runtime is Runtime.ONNXRUNTIME
-        matmuls = matmul_errors(model, feeds, threads, dynamic=dynamic)
-        if dynamic:
-            matmuls = smooth_activations(model, matmuls, feeds, threads)
-            quantize_for_cpu(model, matmuls)
-            tables = quantize_tables(model)
-        else:
-            quantize_for_tensorrt(model, matmuls)
+        on_cpu = variant.runtime is Runtime.ONNXRUNTIME
+        form = int8.CPU if on_cpu else int8.TENSORRT
+        matmuls, channels = matmul_errors(model, feeds, threads, form)
+        matmuls = smooth_activations(model, matmuls, channels, feeds, threads, form)
+        quantize_matmuls(model, matmuls, form)
+        tables = quantize_tables(model) if on_cpu else []
     kept = sum(form is not AttentionForm.DECOMPOSED for form in forms)
     if len(attention_nodes(model)) != kept:
         raise ExportError(f"The {variant} graph has {len(attention_nodes(model))} Attention nodes, not {kept}.")

@@ -33,6 +33,7 @@ def examine() -> tuple[Finding, ...]:
     """Look for everything that some part of the product uses."""
     return (
         _machine(),
+        _int8(),
         *(_package(name, module) for name, module in (("transformers", "transformers"), ("onnx", "onnx"))),
         *_torch(),
         *_onnxruntime(),
@@ -57,6 +58,18 @@ def _machine() -> Finding:
         f"Python {machine.python}"
     )
     return Finding(name="machine", found=True, needed=True, detail=detail)
+
+
+def _int8() -> Finding:
+    from exporters.machine import describe_machine
+
+    machine = describe_machine()
+    sets = ", ".join(machine.instruction_sets) or "no instruction sets that this system lists"
+    if machine.multiplies_int8:
+        detail = f"{sets}: int8 is usually 2 to 2.5 times as fast as fp32 before pruning"
+    else:
+        detail = f"{sets}, no 8-bit products: int8 is usually 1.2 to 1.5 times as fast as fp32, and pruning gains more"
+    return Finding(name="int8", found=machine.multiplies_int8, needed=False, detail=detail)
 
 
 def _package(name: str, module: str, *, needed: bool = True, remedy: str | None = None) -> Finding:

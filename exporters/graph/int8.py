@@ -1,15 +1,16 @@
-"""8-bit weights and activations: which multiplications bear it, and the two forms that runtimes are fast with.
+"""8-bit weights and activations: the choice of multiplications that tolerate them, and Q/DQ graphs.
 
-A multiplication by a weight is quantized if its own error on calibration texts is small enough; the others stay as
-they are, and both are reported. Weights are symmetric with one scale for each output channel.
-
-- CPU: activations are measured anew for each input (DynamicQuantizeLinear and MatMulInteger, which ONNX Runtime
-  fuses), https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html#dynamic-quantization.
-- TensorRT: explicit QuantizeLinear and DequantizeLinear nodes with symmetric scales from the calibration texts,
-  the only form that TensorRT 11 takes.
+A multiplication by a constant weight is quantized if its own error on calibration texts is small enough; the others
+stay as they are, and both are reported. Weights are symmetric with one scale for each output channel; activations have
+one scale, from the range that calibration texts give. The scale is fixed, so that the answer to a text depends neither
+on the texts that share its batch nor on padding. Graphs have explicit QuantizeLinear and DequantizeLinear nodes, which
+ONNX Runtime fuses to integer kernels and TensorRT 11 requires:
+https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html#onnx-quantization-representation-format,
+https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from exporters.graph.editing import (
     insert_before,
     is_constant,
     remove_unused,
-    replace,
 )
 from exporters.runners.base import Feeds
 from exporters.runners.onnxruntime_runner import CPU_PROVIDER, session_options
@@ -33,20 +33,62 @@ from exporters.scratch import scratch_folder
 
 LARGEST_ERROR = 0.05
 """A multiplication is quantized if the root mean square of its error is at most this share of its output's."""
+MARGIN = 1.1
+"""Activations may exceed the range seen on calibration texts by this factor before they are clipped: it costs a tenth
+of a step on texts like these, and texts unlike them are clipped less (docs/RESULTS.md)."""
 
 Float = NDArray[np.floating[Any]]
 
 
+@dataclass(frozen=True)
+class IntegerForm:
+    """The integers that a runtime multiplies.
+
+    Attributes:
+        signed_activations: whether activations are int8 with a zero point of 0, or uint8 with one of their own.
+        saturates: whether a kernel of the runtime adds two products in 16 bits with saturation, so that neighbouring
+            weights have to be bounded together (`saturation_free_scales`).
+
+    """
+
+    signed_activations: bool
+    saturates: bool
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The smallest and the largest integer of an activation."""
+        return (-127, 127) if self.signed_activations else (0, 255)
+
+    def activation_scale(self, low: float, high: float) -> tuple[float, int]:
+        """Return the scale and the zero point for activations of a range, which is widened to hold 0."""
+        if self.signed_activations:
+            return max(-low, high) / 127 or 1.0, 0
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = (high - low) / 255 or 1.0
+        return scale, int(np.clip(np.rint(-low / scale), 0, 255))
+
+    def weight_scales(self, weight: Float) -> Float:
+        """Return a scale for each output, (1, outputs), of a weight, (inputs, outputs)."""
+        return saturation_free_scales(weight) if self.saturates else symmetric_scales(weight, axis=0)
+
+
+CPU = IntegerForm(signed_activations=False, saturates=True)
+"""ONNX Runtime's CPU provider: its fastest kernels take uint8 activations and int8 weights."""
+TENSORRT = IntegerForm(signed_activations=True, saturates=False)
+"""TensorRT takes signed integers without zero points, and adds up in 32 bits."""
+
+
 class MatmulError(BaseModel):
-    """What quantizing one multiplication costs, measured by itself on calibration texts.
+    """The error of quantizing one multiplication, measured by itself on calibration texts.
 
     Attributes:
         node: the node in the graph, whose name tells the layer.
         weight: the weight that it multiplies by.
-        input_range: the largest absolute value that it multiplies, where activations have a fixed range.
+        input_low: the lower end of the range of the activations that it multiplies.
+        input_high: the upper end.
         relative_error: root mean square of (quantized - exact) over that of the exact output.
         quantized: whether the exported graph quantizes it.
-        smoothed: whether what it multiplies is smoothed before (`exporters.graph.smoothing`).
+        smoothed: whether its activations are smoothed before (`exporters.graph.smoothing`).
 
     """
 
@@ -54,17 +96,64 @@ class MatmulError(BaseModel):
 
     node: str
     weight: str
-    input_range: float | None
+    input_low: float
+    input_high: float
     relative_error: float
     quantized: bool
     smoothed: bool = False
 
 
-def quantized_weight(weight: Float) -> Float:
-    """Round a weight, (inputs, outputs), to int8 with a symmetric scale for each output; return what it stands for."""
-    scales = symmetric_scales(weight, axis=0)
+@dataclass(frozen=True)
+class ChannelRanges:
+    """The ranges of activations on calibration texts, channel by channel.
+
+    Attributes:
+        low: the smallest value of each channel, (inputs,).
+        high: the largest value of each channel, (inputs,).
+
+    """
+
+    low: Float
+    high: Float
+
+    @property
+    def largest(self) -> Float:
+        """The largest absolute value of each channel, (inputs,)."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+    def divided(self, scales: Float | float) -> "ChannelRanges":
+        """Return the ranges of activations that are divided by positive scales, (inputs,)."""
+        return ChannelRanges(self.low / scales, self.high / scales)
+
+    @property
+    def whole(self) -> tuple[float, float]:
+        """The range of all channels together, with the margin for texts that calibration has not seen."""
+        return MARGIN * float(self.low.min()), MARGIN * float(self.high.max())
+
+
+def quantized_weight(weight: Float, scales: Float) -> Float:
+    """Return a weight, (inputs, outputs), rounded to int8 with a scale for each output, (1, outputs), as floats."""
     rounded: Float = int8_steps(weight, scales) * scales
     return rounded
+
+
+def saturation_free_scales(weight: Float) -> Float:
+    """Return a scale for each output, (1, outputs), with which no kernel of ONNX Runtime saturates.
+
+    On x86-64 processors with AVX2 and without VNNI, ONNX Runtime multiplies uint8 activations by int8 weights with
+    ``vpmaddubsw``, which adds the products of two neighbouring inputs in 16 bits with saturation
+    (https://www.felixcloutier.com/x86/pmaddubsw). 255 times the sum of both weights' absolute values has to stay
+    within 32,767, so the sum within 128. The scales make the largest such sum of a column 127, which rounding raises
+    to at most 128: 255 · 128 = 32,640.
+
+    Args:
+        weight: float, (inputs, outputs); inputs 2k and 2k + 1 are neighbours.
+
+    """
+    sizes = np.abs(weight)
+    if len(sizes) % 2:
+        sizes = np.concatenate([sizes, np.zeros_like(sizes[:1])])
+    return symmetric_scales(sizes[0::2] + sizes[1::2], axis=0)
 
 
 def symmetric_scales(numbers: Float, axis: int) -> Float:
@@ -80,33 +169,26 @@ def int8_steps(numbers: Float, scales: Float | float) -> Float:
     return steps
 
 
-def quantized_dynamically(x: Float) -> Float:
-    """Round activations to uint8 by their own range, and return what that stands for.
-
-    https://onnx.ai/onnx/operators/onnx__DynamicQuantizeLinear.html
-    """
-    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
-    scale = (high - low) / 255 or 1.0
-    zero = np.clip(np.rint(-low / scale), 0, 255)
-    rounded: Float = (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
+def quantized_activations(x: Float, low: float, high: float, form: IntegerForm) -> Float:
+    """Return activations rounded to the integers of a form by a fixed range, as floats."""
+    scale, zero = form.activation_scale(low, high)
+    rounded: Float = (np.clip(np.rint(x / scale) + zero, *form.limits) - zero) * scale
     return rounded
 
 
-def quantized_statically(x: Float, largest: float) -> Float:
-    """Round activations to int8 by a fixed symmetric range, and return what that stands for."""
-    scale = largest / 127 or 1.0
-    rounded: Float = int8_steps(x, scale) * scale
-    return rounded
-
-
-def matmul_errors(model: ir.Model, feeds: Sequence[Feeds], threads: int, *, dynamic: bool) -> tuple[MatmulError, ...]:
-    """Measure what quantizing each multiplication by a constant weight costs by itself.
+def matmul_errors(
+    model: ir.Model, feeds: Sequence[Feeds], threads: int, form: IntegerForm
+) -> tuple[tuple[MatmulError, ...], dict[str, ChannelRanges]]:
+    """Measure the error of quantizing each multiplication by a constant weight by itself.
 
     Args:
         model: a float32 graph.
         feeds: calibration batches.
         threads: how many ONNX Runtime uses.
-        dynamic: whether activations are quantized by each batch's own range, or by that of all batches.
+        form: the integers.
+
+    Returns:
+        The errors, and the ranges of the activations by the nodes' names.
 
     Raises:
         ExportError: there are no calibration batches.
@@ -116,24 +198,37 @@ def matmul_errors(model: ir.Model, feeds: Sequence[Feeds], threads: int, *, dyna
         raise ExportError("int8 needs calibration texts, and there are none.")
     nodes = [node for node in model.graph if node.op_type == "MatMul" and is_constant(node.inputs[1])]
     if not nodes:  # all sublayers are emptied; asked for no outputs, ONNX Runtime would give all
-        return ()
-    ranges: dict[str, float] | None = None
-    if not dynamic:
-        ranges = dict.fromkeys((node.name or "" for node in nodes), 0.0)
-        for batch in activations(model, nodes, feeds, threads):
-            for name, x in batch.items():
-                ranges[name] = max(ranges[name], float(np.abs(x).max()))
-    errors = relative_errors(model, nodes, feeds, threads, ranges=ranges)
-    return tuple(
-        MatmulError(
-            node=name,
-            weight=input_of(node, 1).name or "",
-            input_range=None if ranges is None else ranges[name],
-            relative_error=errors[name],
-            quantized=errors[name] <= LARGEST_ERROR,
+        return (), {}
+    channels = channel_ranges(model, nodes, feeds, threads)
+    errors = relative_errors(model, nodes, feeds, threads, form, channels)
+    found = []
+    for node, name in zip(nodes, errors, strict=True):
+        low, high = channels[name].whole
+        found.append(
+            MatmulError(
+                node=name,
+                weight=input_of(node, 1).name or "",
+                input_low=low,
+                input_high=high,
+                relative_error=errors[name],
+                quantized=errors[name] <= LARGEST_ERROR,
+            )
         )
-        for node, name in zip(nodes, errors, strict=True)
-    )
+    return tuple(found), channels
+
+
+def channel_ranges(
+    model: ir.Model, nodes: Sequence[ir.Node], feeds: Sequence[Feeds], threads: int
+) -> dict[str, ChannelRanges]:
+    """Return, by the nodes' names, the ranges of the activations that each multiplies."""
+    found: dict[str, ChannelRanges] = {}
+    for batch in activations(model, nodes, feeds, threads):
+        for name, x in batch.items():
+            low, high = x.min(0), x.max(0)
+            if name in found:
+                low, high = np.minimum(low, found[name].low), np.maximum(high, found[name].high)
+            found[name] = ChannelRanges(low, high)
+    return found
 
 
 def relative_errors(
@@ -141,8 +236,8 @@ def relative_errors(
     nodes: Sequence[ir.Node],
     feeds: Sequence[Feeds],
     threads: int,
-    *,
-    ranges: Mapping[str, float] | None = None,
+    form: IntegerForm,
+    channels: Mapping[str, ChannelRanges],
     scales: Mapping[str, Float] | None = None,
 ) -> dict[str, float]:
     """Return, by the nodes' names, the root mean square of each one's own error over that of its exact output.
@@ -152,19 +247,23 @@ def relative_errors(
         nodes: its multiplications by constant weights.
         feeds: calibration batches.
         threads: how many ONNX Runtime uses.
-        ranges: by the nodes' names, the largest activation; each batch's own range unless given.
+        form: the integers.
+        channels: by the nodes' names, the ranges of the activations.
         scales: by the nodes' names, what activations are divided and the weights' rows multiplied by, (inputs,).
 
     """
     exact = {node.name or "": constant_of(node.inputs[1]).astype(np.float32) for node in nodes}
-    scaled = {name: weight * scales[name][:, None] for name, weight in exact.items()} if scales else exact
-    coarse = {name: quantized_weight(weight) for name, weight in scaled.items()}
+    factors: Mapping[str, Float | float] = scales or dict.fromkeys(exact, 1.0)
+    coarse = {}
+    for name, weight in exact.items():
+        scaled = weight * np.reshape(factors[name], (-1, 1)).astype(np.float32)
+        coarse[name] = quantized_weight(scaled, form.weight_scales(scaled))
+    ranges = {name: channels[name].divided(factors[name]).whole for name in exact}
     lost, whole = dict.fromkeys(exact, 0.0), dict.fromkeys(exact, 0.0)
     for batch in activations(model, nodes, feeds, threads):
         for name, x in batch.items():
             right = x @ exact[name]
-            even = x / scales[name] if scales else x
-            rounded = quantized_dynamically(even) if ranges is None else quantized_statically(even, ranges[name])
+            rounded = quantized_activations(x / factors[name], *ranges[name], form)
             lost[name] += float(np.square(rounded @ coarse[name] - right, dtype=np.float64).sum())
             whole[name] += float(np.square(right, dtype=np.float64).sum())
     return {name: float(np.sqrt(lost[name] / whole[name])) if whole[name] else 0.0 for name in exact}
@@ -195,52 +294,28 @@ def _rows(x: Float) -> Float:
     return x.reshape(-1, x.shape[-1])
 
 
-def quantize_for_cpu(model: ir.Model, errors: Sequence[MatmulError]) -> None:
-    """Quantize the multiplications whose error allows it by each input's own range, in place.
+def quantize_matmuls(model: ir.Model, errors: Sequence[MatmulError], form: IntegerForm) -> None:
+    """Put QuantizeLinear and DequantizeLinear around the multiplications whose error allows it, in place.
 
-    DynamicQuantizeLinear, MatMulInteger, and the product of both scales, in the order in which ONNX Runtime fuses
-    them to one kernel; multiplications of the same activations share their quantization.
+    Multiplications of the same activations share their quantization.
+
+    Raises:
+        ExportError: no multiplication can be quantized, so that the graph would be int8 by name only.
+
     """
     graph = model.graph
-    shared: dict[ir.Value, Sequence[ir.Value]] = {}
+    ranges = {x.node: (x.input_low, x.input_high) for x in errors}
+    shared: dict[ir.Value, ir.Value] = {}
     for node in _chosen(graph, errors):
         value, weight = input_of(node, 0), input_of(node, 1)
         if value not in shared:
-            measured = ir.node("DynamicQuantizeLinear", [value], num_outputs=3)
-            graph.insert_before(node, measured)
-            shared[value] = measured.outputs
-        narrow, scale, zero = shared[value]
-        rows, scales, zeros = _stored_weight(graph, weight)
-        product = insert_before(node, "MatMulInteger", [narrow, rows, zero, zeros])
-        wide = insert_before(node, "Cast", [product], {"to": int(ir.DataType.FLOAT)})
-        both = insert_before(node, "Mul", [scale, scales])
-        replace(node.outputs[0], insert_before(node, "Mul", [wide, both], like=node.outputs[0]))
-    remove_unused(model)
-
-
-def quantize_for_tensorrt(model: ir.Model, errors: Sequence[MatmulError]) -> None:
-    """Put QuantizeLinear and DequantizeLinear around the multiplications whose error allows it, in place.
-
-    https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html (explicit
-    quantization). Weights are stored as int8 with one scale for each output; multiplications of the same
-    activations share their quantization, with the widest of their ranges.
-    """
-    graph = model.graph
-    measured = {x.node: x.input_range or 0.0 for x in errors}
-    ranges: dict[ir.Value, float] = {}
-    nodes = _chosen(graph, errors)
-    for node in nodes:
-        value = input_of(node, 0)
-        ranges[value] = max(ranges.get(value, 0.0), measured[node.name or ""])
-    shared: dict[ir.Value, ir.Value] = {}
-    for node in nodes:
-        value, weight = input_of(node, 0), input_of(node, 1)
-        if value not in shared:
-            scale = add_constant(graph, f"{value.name}.scale", np.asarray(ranges[value] / 127 or 1.0, np.float32))
-            zero = add_constant(graph, f"{value.name}.zero", np.asarray(0, np.int8))
-            narrow = insert_before(node, "QuantizeLinear", [value, scale, zero])
-            shared[value] = insert_before(node, "DequantizeLinear", [narrow, scale, zero], like=value)
-        stored = _stored_weight(graph, weight)
+            scale, zero = form.activation_scale(*ranges[node.name or ""])
+            kind = np.int8 if form.signed_activations else np.uint8
+            scaled_by = add_constant(graph, f"{value.name}.scale", np.asarray(scale, np.float32))
+            offset = add_constant(graph, f"{value.name}.zero", np.asarray(zero, kind))
+            narrow = insert_before(node, "QuantizeLinear", [value, scaled_by, offset])
+            shared[value] = insert_before(node, "DequantizeLinear", [narrow, scaled_by, offset], like=value)
+        stored = _stored_weight(graph, weight, form)
         node.replace_input_with(0, shared[value])
         node.replace_input_with(1, insert_before(node, "DequantizeLinear", stored, {"axis": 1}, like=weight))
     remove_unused(model)
@@ -250,7 +325,7 @@ def _chosen(graph: ir.Graph, errors: Sequence[MatmulError]) -> list[ir.Node]:
     """Return the nodes to quantize.
 
     Raises:
-        ExportError: there are none, so that the graph would be int8 by name only.
+        ExportError: there are none.
 
     """
     if not errors:
@@ -259,16 +334,16 @@ def _chosen(graph: ir.Graph, errors: Sequence[MatmulError]) -> list[ir.Node]:
     if not names:
         smallest = min(x.relative_error for x in errors)
         raise ExportError(
-            f"int8 was asked for, but no multiplication bears it: the smallest error of one by itself is "
+            f"int8 was asked for, but no multiplication tolerates it: the smallest error of one by itself is "
             f"{smallest:.1%} of its output, and {LARGEST_ERROR:.0%} is accepted. Use fp16 or fp32 for this model."
         )
     return [node for node in graph if node.name in names]
 
 
-def _stored_weight(graph: ir.Graph, weight: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+def _stored_weight(graph: ir.Graph, weight: ir.Value, form: IntegerForm) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Store a weight, (inputs, outputs), as int8; returns it, its scales and its zero points, (outputs,)."""
     numbers = constant_of(weight)
-    scales = symmetric_scales(numbers, axis=0)
+    scales = form.weight_scales(numbers)
     return (
         add_constant(graph, f"{weight.name}.int8", int8_steps(numbers, scales).astype(np.int8)),
         add_constant(graph, f"{weight.name}.scale", scales[0].astype(np.float32)),

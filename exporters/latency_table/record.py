@@ -243,6 +243,7 @@ def fingerprint(machine: MachineRecord, threads: int, runtime: str) -> dict[str,
     """Return what of a machine decides how long a runtime's kernels take, by name."""
     found = {
         "processor": machine.cpu_model,
+        "instruction set": ", ".join(machine.instruction_sets) or "none known",
         "processors": str(machine.cpus),
         "threads": str(threads),
         "GPU": machine.gpu.name if machine.gpu else "none",

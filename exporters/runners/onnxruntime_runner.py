@@ -36,6 +36,8 @@ Providers of GPUs leave what follows from shapes to the CPU on purpose. What car
 products, attention, norms, softmax, activations, quantization.
 """
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
+DISABLE_QDQ_FUSION = "session.disable_quant_qdq"
+"""https://onnxruntime.ai/docs/api/c/onnxruntime__session__options__config__keys_8h.html"""
 _QUIET = 3  # errors only
 _pool_threads: int | None = None
 
@@ -79,6 +81,8 @@ class OnnxRuntimeRunner(Runner):
         path: the ONNX file.
         threads: threads for one operator; as many as the process may use unless given.
         provider: the execution provider that must run the graph; nothing else takes its place.
+        fuse_quantized: whether quantized products run on the provider's integer kernels. Otherwise each node computes
+            what the ONNX standard says of it, in float32, so that the graph is checked and not the kernels.
 
     Raises:
         MissingRuntimeError: the provider is not in this build, cannot start here, or would leave work to the CPU.
@@ -86,8 +90,13 @@ class OnnxRuntimeRunner(Runner):
 
     """
 
-    def __init__(self, path: Path, threads: int | None = None, provider: str = CPU_PROVIDER) -> None:
-        self._session: Any = open_session(path, session_options(threads or len(os.sched_getaffinity(0))), provider)
+    def __init__(
+        self, path: Path, threads: int | None = None, provider: str = CPU_PROVIDER, *, fuse_quantized: bool = True
+    ) -> None:
+        options = session_options(threads or len(os.sched_getaffinity(0)))
+        if not fuse_quantized:
+            options.add_session_config_entry(DISABLE_QDQ_FUSION, "1")
+        self._session: Any = open_session(path, options, provider)
         self.name = f"onnxruntime ({provider.removesuffix('ExecutionProvider')})"
         self._output_names = [output.name for output in self._session.get_outputs()]
         brain = [spec.name for spec in self.outputs if spec.dtype == "bfloat16"]

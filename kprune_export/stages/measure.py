@@ -36,9 +36,10 @@ class FidelityStage(Stage):
     needs = ("export", "engines", "dense-twin", "dense-engines", "dense-parity")
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the texts, their labels, and the seed where it decides what is masked."""
+        """Return the texts, their labels, the processor, and the seed where it decides what is masked."""
         seed = {"seed": job.recipe.seed} if job.source.task.masks_tokens else {}
-        return {"texts": job.held_out_record.sha256, "labels": job.labels, **seed}
+        processor = job.machine.instruction_sets
+        return {"texts": job.held_out_record.sha256, "labels": job.labels, "instruction_sets": processor, **seed}
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Compare with the dense model in fp32, and with that in the variant's own precision."""
@@ -127,6 +128,7 @@ def _report(evaluation: Evaluation, job: Job, texts: int, runtime: str) -> Fidel
         texts=texts,
         texts_sha256=job.held_out_record.sha256,
         runtime=runtime,
+        instruction_sets=job.machine.instruction_sets,
         measures=measures,
         metric=first,
         further_metrics=tuple(further),

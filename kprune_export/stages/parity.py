@@ -54,9 +54,9 @@ class ParityStage(Stage):
     outputs = (PARITY,)
     needs = ("export", "engines")
 
-    def settings(self, job: Job) -> dict[str, Any]:  # noqa: ARG002 - as the base class declares it
-        """Return nothing: the export decides it."""
-        return {}
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return the processor's instruction sets, by which runtimes choose their kernels."""
+        return {"instruction_sets": job.machine.instruction_sets}
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Compare; the reports are written even where parity fails."""

@@ -29,8 +29,9 @@ def timer_of(variant: Variant) -> Timer:
 def open_variant(variant: Variant, graphs: Path, engines: Path | None, threads: int) -> Iterator[Runner]:
     """Open a variant in its own runtime, or its graph on the CPU where that runtime is not here.
 
-    On the CPU a bf16 graph is run with float32 operators whose results are rounded to bf16. The runner's name says
-    that the graph was run and not the engine.
+    On the CPU a bf16 graph is run with float32 operators whose results are rounded to bf16, and an int8 graph of
+    another runtime node by node, without the CPU's own integer kernels. The runner's name says that the graph was run
+    and not the engine.
 
     Args:
         variant: which.
@@ -62,7 +63,7 @@ def open_variant(variant: Variant, graphs: Path, engines: Path | None, threads: 
 @contextlib.contextmanager
 def _on_cpu(variant: Variant, path: Path, threads: int) -> Iterator[Runner]:
     if variant.precision is not Precision.BF16:
-        with OnnxRuntimeRunner(path, threads) as runner:
+        with OnnxRuntimeRunner(path, threads, fuse_quantized=variant.precision is not Precision.INT8) as runner:
             yield runner
         return
     with scratch_folder() as folder:

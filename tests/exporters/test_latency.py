@@ -126,10 +126,3 @@ def test_real_sessions_and_every_shape(artefact: OnnxArtefact, spec: ModelSpec, 
     assert report.affinity == tuple(sorted(os.sched_getaffinity(0)))
     assert [len(shape.cpu) for shape in report.shapes] == [2, 2]  # before and after
     assert LatencyReport.model_validate_json(report.model_dump_json()) == report
-
-
-def test_the_machine_is_described() -> None:
-    machine = describe_machine()
-    assert machine.cpus >= 1
-    assert machine.cpu_model
-    assert {"torch", "onnx", "numpy"} <= set(machine.versions)

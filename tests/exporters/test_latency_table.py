@@ -218,6 +218,8 @@ def test_a_table_speaks_of_its_machine(table: LatencyTable) -> None:
         table.check_machine(here, 1)
     with pytest.raises(TableError, match="another processor.*--table-carried"):
         table.check_machine(here.model_copy(update={"cpu_model": "Z80"}), 2)
+    with pytest.raises(TableError, match="another instruction set: it was measured for .*, and here it is avx2"):
+        table.check_machine(here.model_copy(update={"instruction_sets": ("avx2",)}), 2)
     versions = here.versions | {"onnxruntime-gpu": "0.1"}
     with pytest.raises(TableError, match="another onnxruntime-gpu"):
         table.check_machine(here.model_copy(update={"versions": versions}), 2)

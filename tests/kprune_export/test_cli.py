@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from exporters.machine import describe_machine
 from kprune_export.pipeline import Outcome
 
 Cli = Callable[..., int]
@@ -156,6 +157,8 @@ def test_doctor(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     by_name = {finding["name"]: finding for finding in report["findings"]}
     assert report["ready"]
     assert by_name["torch"]["found"]
+    assert by_name["int8"]["found"] is describe_machine().multiplies_int8
+    assert "as fast as fp32" in by_name["int8"]["detail"]
     assert by_name["onnxruntime CPUExecutionProvider"]["found"]
     for finding in report["findings"]:
         assert finding["found"] or finding["detail"]
