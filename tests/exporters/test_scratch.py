@@ -47,6 +47,7 @@ def test_folders_do_not_outlive_a_process_that_is_killed(number: signal.Signals,
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         env={**os.environ, "TMPDIR": str(temporary)},
+        preexec_fn=lambda: number == signal.SIGKILL or signal.signal(number, signal.SIG_DFL),
     )  # fmt: skip
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"ready\n"

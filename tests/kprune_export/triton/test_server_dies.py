@@ -66,6 +66,7 @@ def test_a_server_ends_with_a_check_that_is_killed(
     check = subprocess.Popen(
         [*command, "--requests", "4000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        preexec_fn=lambda: number == signal.SIGKILL or signal.signal(number, signal.SIG_DFL),
     )  # fmt: skip
     try:
         answering(check)
