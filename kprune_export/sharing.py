@@ -35,20 +35,27 @@ def launched_processes() -> int:
     """Return how many processes torchrun has started this command in; 1 without it.
 
     Raises:
-        SurroundingsError: the environment variables that torchrun sets contradict each other.
+        SurroundingsError: the environment variable that says so holds no count.
 
     """
-    said = os.environ.get("WORLD_SIZE") or "1"
+    return _count("WORLD_SIZE", 1)
+
+
+def _count(variable: str, default: int) -> int:
+    said = os.environ.get(variable) or str(default)
     count = int(said) if said.isascii() and said.isdecimal() else 0
     if count < 1:
-        raise SurroundingsError(f"The environment variable WORLD_SIZE is {said!r}, which is no count: unset it.")
-    missing = [name for name in _OF_TORCHRUN if not os.environ.get(name)]
-    if count > 1 and missing:
-        raise SurroundingsError(
-            f"The environment variable WORLD_SIZE is {count}, but torchrun's {', '.join(missing)} are not set: start "
-            "the command with torchrun, or unset WORLD_SIZE."
-        )
+        raise SurroundingsError(f"The environment variable {variable} is {said!r}, which is no count: unset it.")
     return count
+
+
+def _check_launched() -> None:
+    missing = [name for name in _OF_TORCHRUN if not os.environ.get(name)]
+    if missing:
+        raise SurroundingsError(
+            f"The environment variable WORLD_SIZE is {launched_processes()}, but torchrun's {', '.join(missing)} are "
+            "not set: start the command with torchrun, or unset WORLD_SIZE."
+        )
 
 
 def own_device(name: str) -> str:
@@ -104,10 +111,15 @@ def process_group() -> Iterator[bool]:
     """Join the other processes, if there are any; yields whether this process is the one that runs the command.
 
     When the first leaves, the others are told that there is nothing more to do.
+
+    Raises:
+        SurroundingsError: the environment variables that torchrun sets contradict each other.
+
     """
     if launched_processes() == 1:
         yield True
         return
+    _check_launched()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=WAIT)
     try:
@@ -155,7 +167,7 @@ def follow() -> None:
 @contextlib.contextmanager
 def _share_of_threads() -> Iterator[None]:
     before = torch.get_num_threads()
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", launched_processes()))
+    here = _count("LOCAL_WORLD_SIZE", launched_processes())
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
     try:
         yield
