@@ -28,7 +28,7 @@ from exporters.machine import MachineRecord, describe_machine
 from exporters.precision import Precision
 from exporters.runners.base import Array
 from exporters.spec import Shape
-from kprune_export.bundle.manifest import Manifest
+from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.pipeline import export
 from kprune_export.recipe import Recipe
 from kprune_export.triton.clients import open_client
@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        dense = options.dense or Manifest.read(options.bundle).source.model
+        dense = options.dense or repeatable_settings(options.bundle)["model"]
         record = write_both(options.bundle, dense, options.variant, Path(temporary))
         model, outputs, requests = requests_of(record, options.texts, options.tokens)
         with running_server(Path(temporary) / "models", find_server(options.server)) as endpoints:

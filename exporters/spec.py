@@ -52,6 +52,10 @@ class ModelSpec:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+LARGEST_BATCH, LONGEST_SEQUENCE = 2**20, 2**24
+"""Texts in a batch, and tokens in a text: far above what any machine runs, far below what overflows."""
+
+
 @dataclass(frozen=True, order=True)
 class Shape:
     """A batch size and a sequence length in tokens, written ``8x128``."""
@@ -64,12 +68,15 @@ class Shape:
         """Read a shape from ``BATCHxTOKENS``.
 
         Raises:
-            ShapeError: the text is not two positive numbers with an x between them.
+            ShapeError: the text is not two positive numbers with an x between them, or these are too large.
 
         """
-        match = re.fullmatch(r"\s*([1-9]\d*)\s*[x×]\s*([1-9]\d*)\s*", text)
+        match = re.fullmatch(r"\s*([1-9][0-9]*)\s*[x×]\s*([1-9][0-9]*)\s*", text)
         if match is None:
-            raise ShapeError(f"{text!r} is not a shape: write the batch size and the tokens, as in 8x128.")
+            raise ShapeError(f"{text[:80]!r} is not a shape: write the batch size and the tokens, as in 8x128.")
+        for number, most, what in ((match[1], LARGEST_BATCH, "texts"), (match[2], LONGEST_SEQUENCE, "tokens")):
+            if len(number) > len(str(most)) or int(number) > most:
+                raise ShapeError(f"The shape {text[:80]} has {number[:80]} {what}, and at most {most} are accepted.")
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:

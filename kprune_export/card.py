@@ -10,14 +10,15 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from kprune_export.printable import printable
 from kprune_export.tables import markdown_text
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.purpose import head_ending
+from pruning.checkpoint.source import CARD_FILE
 from pruning.errors import CheckpointError
 from pruning.plan import PruningPlan, first_problem
 from pruning.tasks import TaskKind
 
-CARD_FILE = "README.md"
 Value = str | list[str]
 _CARRIED = ("license", "license_name", "license_link", "language")
 """What a pruned model has in common with the one that it was made from."""
@@ -106,7 +107,7 @@ def model_card(facts: CardFacts, source: EncoderCheckpoint, plan: PruningPlan) -
         tags=["kprune", "pruned"],
         **carried,
     )
-    return f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, declared)}"
+    return printable(f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, declared)}")
 
 
 def _metadata(card: Path) -> dict[str, Value]:

@@ -3,8 +3,20 @@
 import errno
 from enum import IntEnum
 
+from kprune_export.printable import printable
+
 _LONGEST_MESSAGE = 2000
 """Characters; files can hold names and values of any length."""
+
+
+_OF_THE_SYSTEM = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EACCES", "EAGAIN", "EDQUOT", "EFBIG", "EIO", "EISDIR", "ELOOP", "EMFILE", "ENAMETOOLONG", "ENFILE", "ENODEV",
+        "ENOSPC", "ENOTDIR", "ENXIO", "EPERM", "EROFS", "ESTALE",
+    )
+)  # fmt: skip
+"""Errors of the operating system that no fault of this program causes."""
 
 
 class ExitCode(IntEnum):
@@ -22,13 +34,17 @@ class ExitCode(IntEnum):
 
 
 class Termination(KeyboardInterrupt):
-    """The process was told to end (SIGTERM): all that is done for Ctrl-C is done, with another exit code."""
+    """The process was told to end (SIGTERM, SIGHUP): all that is done for Ctrl-C is done, with another exit code."""
 
 
 class ProductError(Exception):
     """Base of the errors that this package raises on purpose; one sentence for the user."""
 
     exit_code = ExitCode.BAD_INPUT
+
+
+class SurroundingsError(ProductError):
+    """The process cannot work where or as it was started: its working directory, limits or environment variables."""
 
 
 class RecipeError(ProductError):
@@ -89,9 +105,10 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
         return ExitCode.TERMINATED if isinstance(error, Termination) else ExitCode.INTERRUPTED
     if isinstance(error, ProductError):
         return error.exit_code
+    if _is_short_of_memory(error):
+        return ExitCode.BAD_INPUT
     if isinstance(error, OSError):
-        expected = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-        return ExitCode.BAD_INPUT if error.errno in expected else None
+        return ExitCode.BAD_INPUT if error.errno in _OF_THE_SYSTEM or _lacks_temporary_folder(error) else None
 
     from exporters.errors import ExporterError, ExportError, MissingRuntimeError, ParityError, RunnerError
     from pruning.errors import DeviceMissingError, PruningError
@@ -109,16 +126,45 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
 
 def message_of(error: BaseException) -> str:
     """Return the one sentence that is shown for an error raised on purpose; what is very long in it is cut."""
-    text = " ".join(_message_of(error).split())
+    text = printable(" ".join(_message_of(error).split()))
     return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
 
 
 def _message_of(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted; run the same command again to go on where it stopped."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" for {error.filename}" if error.filename else ""
-        return f"No space is left on the disk{where}: free some and run the same command again."
+    if _is_short_of_memory(error):
+        said = str(error) or "an allocation failed"
+        return f"There is not enough memory ({said}): use smaller shapes, or a machine with more."
     if isinstance(error, OSError):
-        return f"{error.filename or 'A file'} cannot be used: {error.strerror}."
+        return _message_of_system_error(error)
     return str(error)
+
+
+def _message_of_system_error(error: OSError) -> str:
+    where, what = (f" for {error.filename}" if error.filename else ""), error.filename or "A file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space is left on the disk{where}: free some and run the same command again."
+    if error.errno == errno.EFBIG:
+        return f"{what} is larger than this process may write: raise the limit (ulimit -f, in the shell)."
+    if _lacks_temporary_folder(error):
+        return "No folder for temporary files can be written to: set TMPDIR to one that can."
+    if error.errno == errno.EAGAIN:
+        return "No further process or thread can be started: raise the limit (ulimit -u, in the shell)."
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"Too many files are open{where}: raise the limit (ulimit -n, in the shell)."
+    return f"{what} cannot be used: {error.strerror}."
+
+
+def _lacks_temporary_folder(error: OSError) -> bool:
+    """Whether it is what Python's tempfile raises where none of the usual places can be written to."""
+    return error.errno == errno.ENOENT and error.filename is None and "usable temporary directory" in str(error)
+
+
+def _is_short_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: Python's, torch's on the CPU, or torch's on a GPU."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    )

@@ -4,8 +4,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.layout import CHECKPOINT, MANIFEST, PLAN, is_unfinished
 from kprune_export.bundle.manifest import Manifest
+from kprune_export.errors import BundleError
+from kprune_export.input_names import ELSEWHERE
 from pruning.checkpoint.completeness import check_files
 from pruning.checkpoint.purpose import find_purpose
 from pruning.checkpoint.source import CheckpointFolder, as_checkpoint_errors, find_checkpoint, read_config
@@ -62,7 +65,7 @@ def inspect(path: str) -> Inspection:
         if (folder / CHECKPOINT).is_dir():
             folder = folder / CHECKPOINT
         else:
-            return inspect(manifest.source.model).model_copy(
+            return inspect(_exported_from(folder)).model_copy(
                 update={"path": path, "kind": "bundle", "verdict": manifest.verdict, "task": manifest.task}
             )
     checkpoint = find_checkpoint(str(folder), allow_pickle=True)
@@ -85,6 +88,17 @@ def inspect(path: str) -> Inspection:
         flops_reduction=0.0,
         plan_sha256=None,
     )
+
+
+def _exported_from(bundle: Path) -> str:
+    """Return the model that a bundle without a checkpoint was exported from."""
+    model = str(repeatable_settings(bundle)["model"])
+    if model.startswith(ELSEWHERE):
+        raise BundleError(
+            f"{bundle} holds no checkpoint, and where {model} is, which it was exported from, is not known on this "
+            "machine: inspect that checkpoint by its path."
+        )
+    return model
 
 
 def _task(checkpoint: CheckpointFolder) -> str | None:

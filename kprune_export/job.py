@@ -25,6 +25,8 @@ from kprune_export.errors import RecipeError
 from kprune_export.evaluation import EVALUATIONS
 from kprune_export.evaluation.base import TaskLabels
 from kprune_export.evaluation.labels import task_labels
+from kprune_export.input_names import shipped_name, shipped_settings
+from kprune_export.names import check_names
 from kprune_export.recipe import Recipe
 from kprune_export.sharing import own_device
 from kprune_export.target.request import check_target
@@ -32,6 +34,7 @@ from kprune_export.texts import RunTexts, choose_texts
 from pruning.calibration.batches import BATCH_SIZE
 from pruning.calibration.coverage import check_coverage
 from pruning.calibration.examples import Example, examples_sha256
+from pruning.checkpoint.companions import check_companions
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.errors import CheckpointError
 from pruning.flops import check_reduction
@@ -101,13 +104,12 @@ class Job:
     def recorded_recipe(self) -> dict[str, Any]:
         """The settings that decide this run's result."""
         settings = self.recipe.for_record(prunes=self.prunes, exports=self.exports, measures=self.measures)
-        return settings | {"model": self.model}
+        return shipped_settings(settings)
 
     @cached_property
     def model(self) -> str:
         """The source as it is found from anywhere on this machine: a folder's whole path, or a hub id."""
-        folder = Path(self.recipe.model).expanduser()
-        return str(folder.resolve()) if folder.is_dir() else self.recipe.model
+        return _whole_name(self.recipe)
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
@@ -143,7 +145,7 @@ class Job:
         """The hashes of the files that the source was loaded from."""
         identity = self.source.identity
         return SourceRecord(
-            model=self.model,
+            model=shipped_name("model", self.recipe.model),
             weights_sha256=identity.weights_sha256,
             config_sha256=identity.config_sha256,
             pooling=self.source.pooled_by,
@@ -154,14 +156,19 @@ class Job:
     @cached_property
     def calibration_record(self) -> TextsRecord:
         """The calibration texts' hash."""
-        source = self.recipe.calibration or DEFAULT_TEXTS
+        source = self._texts_source("calibration")
         return _texts_record(source, self.calibration, self.calibration_unknown, self.left_out)
 
     @cached_property
     def held_out_record(self) -> TextsRecord:
         """The held-out texts' hash."""
-        source = self.recipe.evaluation or self.recipe.calibration or DEFAULT_TEXTS
+        source = self._texts_source("evaluation", "calibration")
         return _texts_record(source, self.held_out, self.held_out_unknown)
+
+    def _texts_source(self, *settings: str) -> str:
+        """Return what the bundle says of the texts that the first of some settings names."""
+        given = next(((name, getattr(self.recipe, name)) for name in settings if getattr(self.recipe, name)), None)
+        return shipped_name(*given) if given else DEFAULT_TEXTS
 
     @cached_property
     def placement(self) -> Placement:
@@ -203,11 +210,13 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         ShapeError: a shape is malformed or longer than the model reads.
         LabelError: labels are asked for, and do not fit.
         RecipeError: settings contradict each other.
+        SurroundingsError: the model's path is not UTF-8.
         VariantError: a runtime cannot run a precision.
         EngineError: engine settings contradict each other.
         MissingRuntimeError: engines are asked for, and TensorRT is not installed.
 
     """
+    check_names((_whole_name(recipe),))
     threads = thread_count(recipe)
     torch.set_num_threads(threads)
     if exports:
@@ -220,11 +229,8 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
     source = load_checkpoint(recipe.model, recipe.allow_pickle, recipe.pooling)
     shapes = recipe.parsed_shapes if measures else ()
     check_shapes(shapes, source.max_positions)
-    if prunes and source.plan is not None:
-        raise CheckpointError(
-            f"{recipe.model} is pruned already, by {source.plan.flops_reduction:.1%}: prune the dense checkpoint that "
-            "it came from."
-        )
+    if prunes:
+        _check_dense(recipe, source)
     if exports and Runtime.TENSORRT in recipe.runtime:
         profiles = recipe.engine.profiles_for(source.max_positions)
         for shape in shapes:
@@ -259,6 +265,11 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
     )
 
 
+def _whole_name(recipe: Recipe) -> str:
+    folder = Path(recipe.model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else recipe.model
+
+
 def check_variants(recipe: Recipe, *, measures: bool) -> None:
     """Refuse variants that cannot be made here, and gates that cannot be judged here.
 
@@ -278,6 +289,21 @@ def check_variants(recipe: Recipe, *, measures: bool) -> None:
             f"--min-speedup cannot be judged for {', '.join(untimed)}: torch finds no GPU here. Build without that "
             "gate, and set it when you validate the bundle on the machine that will serve it."
         )
+
+
+def _check_dense(recipe: Recipe, source: EncoderCheckpoint) -> None:
+    """Check that a checkpoint is dense, and that a pruned one can carry its tokenizer.
+
+    Raises:
+        CheckpointError: it is pruned, or its tokenizer needs what cannot be carried.
+
+    """
+    if source.plan is not None:
+        raise CheckpointError(
+            f"{recipe.model} is pruned already, by {source.plan.flops_reduction:.1%}: prune the dense checkpoint that "
+            "it came from."
+        )
+    check_companions(source)
 
 
 def _unknown_shares(source: EncoderCheckpoint, texts: RunTexts) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from exporters.latency import TimingSettings
 from exporters.spec import Shape
 from exporters.variants import GraphRecord
 from kprune_export.bundle.folder import BUNDLE
+from kprune_export.bundle.inputs import check_known, remember_inputs
 from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, MANIFEST, ONNX_FOLDER, PARITY, PLAN
 from kprune_export.bundle.manifest import Manifest, StageRecord, changed_files
 from kprune_export.bundle.provenance import commit_of
@@ -173,8 +174,7 @@ def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> 
         raise VerificationError(f"{bundle} has changed since it was made: {'; '.join(difference.lines())}.")
     if not (bundle / CHECKPOINT).is_dir() or not (bundle / ONNX_FOLDER / GRAPHS).is_file():
         raise BundleError(f"{bundle} was made by {manifest.command}: only bundles of prune-and-build can be validated.")
-    if Path(recipe.model).is_absolute() and not Path(recipe.model).exists():
-        raise BundleError(f"{recipe.model}, the dense model of {bundle}, is not on this machine: name it with --dense.")
+    check_known(bundle, recipe)
     job = _checked_job(recipe, prunes=False, exports=True, measures=True, reads=reads)
     there = Reports[GraphRecord].read(bundle / ONNX_FOLDER / GRAPHS).variants
     if missing := [str(variant) for variant in job.variants if str(variant) not in there]:
@@ -215,6 +215,7 @@ def _run(command: str, job: Job, stages: Sequence[Stage], reporter: Reporter | N
             return workspace.path(owner, output)
 
         outcome = _outcome(command, job, kept, files)
+        remember_inputs(outcome.manifest.sha256, job.recipe.model_dump())
         workspace.publish(outcome.manifest, kept)
     return outcome
 

@@ -16,10 +16,12 @@ from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.settings import EngineSettings, HardwareCompatibility
 from exporters.variants import Runtime, Variant
 from kprune_export.errors import RecipeError
+from kprune_export.input_names import shipped_settings
+from kprune_export.names import check_names
 from kprune_export.output.inputs import Place
 from kprune_export.settings_file import read_settings
 from pruning.calibration.examples import Columns
-from pruning.methods.settings import DEFAULT_METHOD, PruningSettings
+from pruning.methods.settings import DEFAULT_METHOD, LONGEST_SEQUENCE, PruningSettings, Strength, StrengthOrNone
 
 GATE_NAMES = ("min_speedup", "min_agreement", "min_metric", "max_size_mib")
 """The settings that are gates."""
@@ -95,7 +97,7 @@ class Recipe(BaseModel):
     target_speedup: Annotated[float, Field(gt=1)] | None = None
     target_latency_ms: Annotated[float, Field(gt=0)] | None = None
     target_shapes: tuple[str, ...] = ()
-    align: Annotated[int, Field(ge=1)] | None = None
+    align: Annotated[int, Field(ge=1, le=2**20)] | None = None
     latency_table: Path | None = None
     table_carried: bool = False
     sensitivity: Path | None = None
@@ -107,12 +109,12 @@ class Recipe(BaseModel):
     held_out: Annotated[int, Field(ge=1)] = 200
     evaluation: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    sequence_length: Annotated[int, Field(ge=1)] = 128
+    sequence_length: Annotated[int, Field(ge=1, le=LONGEST_SEQUENCE)] = 128
     method: str = DEFAULT_METHOD
-    temperature: Annotated[float, Field(gt=0)] | None = None
-    balance: Annotated[float, Field(ge=0)] | None = None
-    head_weight: Annotated[float, Field(gt=0)] | None = None
-    ridge: Annotated[float, Field(ge=0)] | None = None
+    temperature: Strength | None = None
+    balance: StrengthOrNone | None = None
+    head_weight: Strength | None = None
+    ridge: StrengthOrNone | None = None
     device: str = "auto"
     offload: bool = False
     runtime: tuple[Runtime, ...] = (Runtime.ONNXRUNTIME,)
@@ -173,9 +175,11 @@ class Recipe(BaseModel):
 
         Raises:
             RecipeError: the file is not YAML or has unknown keys, or a value is not valid.
+            SurroundingsError: a name in the file cannot be written as UTF-8.
 
         """
         values = read_settings(file, "recipe", tuple(cls.model_fields)) if file else {}
+        check_names(values.values())
         try:
             return cls.model_validate({**values, **overrides})
         except ValidationError as error:
@@ -293,9 +297,12 @@ class Recipe(BaseModel):
         return self.model_dump(mode="json", exclude=_RESULT_NEUTRAL | unused)
 
     def to_yaml(self) -> str:
-        """Return the settings that differ from the defaults, as a recipe file without the output folder."""
+        """Return the settings that differ from the defaults, as a recipe file without the output folder.
+
+        Inputs are called as in a manifest: those that lie elsewhere have to be named again.
+        """
         values = self.model_dump(mode="json", exclude=_RESULT_NEUTRAL, exclude_defaults=True)
-        text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        text: str = yaml.safe_dump(shipped_settings(values), sort_keys=False, allow_unicode=True)
         return text.strip()
 
 

@@ -9,6 +9,11 @@ import yaml
 
 from kprune_export.errors import RecipeError
 
+LARGEST_BYTES = 2**16
+"""Of a file of settings, which is read whole."""
+DEEPEST = 8
+"""How deeply values may be nested; settings are lists at most."""
+
 
 def read_settings(file: Path, kind: str, known: Sequence[str]) -> dict[str, Any]:
     """Read a mapping of settings to values; an empty file holds none.
@@ -30,9 +35,57 @@ def read_settings(file: Path, kind: str, known: Sequence[str]) -> dict[str, Any]
     return values
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's safe subset without what settings have no use for: merge keys, the same key twice, deep nesting.
+
+    A merge key copies other mappings, and a few lines of them can make gigabytes.
+    """
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose a value.
+
+        Raises:
+            ConstructorError: it is nested too deeply.
+
+        """
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise yaml.constructor.ConstructorError(None, None, f"values are nested more than {DEEPEST} deep", None)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse merge keys and repeated ones, before a mapping is made.
+
+        Raises:
+            ConstructorError: there is one.
+
+        """
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "merge keys (<<) are not read: write the settings out", key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value[:80]!r} is there twice", key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+
+
 def _read(file: Path, kind: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
+            raise RecipeError(
+                f"The {kind} {file} is larger than {LARGEST_BYTES >> 10} KiB, so it holds more than settings."
+            )
+        values = yaml.load(content.decode("utf-8-sig"), _Loader)  # noqa: S506 - a safe loader
     except OSError as error:
         raise RecipeError(f"The {kind} {file} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # numbers and dates that are none

@@ -1,6 +1,6 @@
 """A run that torchrun started in several processes: the first does it, the others help it to prune.
 
-    torchrun --nproc-per-node 4 -m kprune_export prune-and-build …
+    torchrun --nproc-per-node 4 --no-python kprune-export prune-and-build …
 
 The first process runs the command as ever. The others wait; when it comes to pruning they are told what to
 prune, take their share of the calibration batches, and reduce their sums with it. They write nothing.
@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict
 
+from kprune_export.errors import SurroundingsError
 from pruning.calibration.examples import Example
 from pruning.checkpoint.identity import CheckpointIdentity
 from pruning.checkpoint.load import load_checkpoint
@@ -24,13 +25,37 @@ from pruning.methods.placement import placement_on
 from pruning.methods.settings import PruningSettings
 from pruning.prune import prune_checkpoint, sensitivity_of
 
+_OF_TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""The environment variables that a process of several needs: https://docs.pytorch.org/docs/stable/elastic/run.html."""
 WAIT = timedelta(hours=24)
 """How long a process waits for another: the first may export and measure meanwhile."""
 
 
 def launched_processes() -> int:
-    """Return how many processes torchrun has started this command in; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Return how many processes torchrun has started this command in; 1 without it.
+
+    Raises:
+        SurroundingsError: the environment variable that says so holds no count.
+
+    """
+    return _count("WORLD_SIZE", 1)
+
+
+def _count(variable: str, default: int) -> int:
+    said = os.environ.get(variable) or str(default)
+    count = int(said) if said.isascii() and said.isdecimal() else 0
+    if count < 1:
+        raise SurroundingsError(f"The environment variable {variable} is {said!r}, which is no count: unset it.")
+    return count
+
+
+def _check_launched() -> None:
+    missing = [name for name in _OF_TORCHRUN if not os.environ.get(name)]
+    if missing:
+        raise SurroundingsError(
+            f"The environment variable WORLD_SIZE is {launched_processes()}, but torchrun's {', '.join(missing)} are "
+            "not set: start the command with torchrun, or unset WORLD_SIZE."
+        )
 
 
 def own_device(name: str) -> str:
@@ -86,10 +111,15 @@ def process_group() -> Iterator[bool]:
     """Join the other processes, if there are any; yields whether this process is the one that runs the command.
 
     When the first leaves, the others are told that there is nothing more to do.
+
+    Raises:
+        SurroundingsError: the environment variables that torchrun sets contradict each other.
+
     """
     if launched_processes() == 1:
         yield True
         return
+    _check_launched()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=WAIT)
     try:
@@ -137,7 +167,7 @@ def follow() -> None:
 @contextlib.contextmanager
 def _share_of_threads() -> Iterator[None]:
     before = torch.get_num_threads()
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", launched_processes()))
+    here = _count("LOCAL_WORLD_SIZE", launched_processes())
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
     try:
         yield

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from kprune_export.printable import printable
+
 _MEANT_LITERALLY = re.compile(r"([\\`*_\[\]|~#@<>&])")
 
 _HTML = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}
@@ -27,5 +29,5 @@ def markdown_table(section: Section) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line: no markup, no HTML, no mention."""
-    return _MEANT_LITERALLY.sub(lambda found: _HTML.get(found[1], "\\" + found[1]), " ".join(text.split()))
+    """Return text that Markdown shows as it is, on one line: no markup, no HTML, no mention, no control character."""
+    return _MEANT_LITERALLY.sub(lambda found: _HTML.get(found[1], "\\" + found[1]), " ".join(printable(text).split()))

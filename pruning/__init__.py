@@ -2,8 +2,11 @@
 
 This package knows torch and transformers, and nothing of ONNX or of any runtime. Its names are imported
 when they are first used, so that importing the package costs nothing.
+
+Importing it switches off what the Hugging Face libraries report beside what they are asked to fetch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from pruning.plan import PruningPlan
     from pruning.prune import prune_checkpoint, sensitivity_of
     from pruning.serving import ServingModule
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # of data sets
 
 _HOMES = {
     "EncoderCheckpoint": "pruning.checkpoint.load",

@@ -7,6 +7,7 @@ read from their small JSON files; the sentence-transformers package itself is no
 
 import reprlib
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,9 @@ from pruning.errors import CheckpointError, UnsupportedModelError
 from pruning.json_file import read_json, read_object
 
 MODULES_FILE = "modules.json"
-_LEGACY_MODES = {
+LENGTH_FILE = "sentence_bert_config.json"
+"""In the Transformer module's folder: the length that texts are cut to."""
+LEGACY_MODES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -83,11 +86,8 @@ def read_sentence_head(folder: Path) -> tuple[SentenceHead, int | None] | None:
     if not (folder / MODULES_FILE).is_file():
         return None
     modules = read_json(folder / MODULES_FILE)
-    try:
-        kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
-        paths = [folder / str(module["path"]) for module in modules]
-    except (TypeError, KeyError) as error:
-        raise CheckpointError(f"{folder / MODULES_FILE} is not a list of modules with type and path.") from error
+    kinds = module_kinds(modules, folder)
+    paths = [folder / str(module["path"]) for module in modules]
     for path in paths:
         if "\0" in str(path) or not path.resolve().is_relative_to(folder.resolve()):
             raise CheckpointError(f"{folder / MODULES_FILE} names the path {str(path)!r}, outside the checkpoint.")
@@ -103,6 +103,25 @@ def read_sentence_head(folder: Path) -> tuple[SentenceHead, int | None] | None:
     return SentenceHead(_pooling_modes(paths[1] / "config.json"), normalize="Normalize" in kinds), limit
 
 
+def module_kinds(modules: Any, folder: Path) -> list[str]:
+    """Return the names of the classes that a ``modules.json`` lists; with their packages where these are foreign.
+
+    Args:
+        modules: what the file holds.
+        folder: the checkpoint, for the message.
+
+    Raises:
+        CheckpointError: it is not a list of modules.
+
+    """
+    try:
+        types = [str(module["type"]) for module in modules]
+        [str(module["path"]) for module in modules]
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(f"{folder / MODULES_FILE} is not a list of modules with type and path.") from error
+    return [x.rsplit(".", 1)[-1] if x.startswith("sentence_transformers.") else x for x in types]
+
+
 def module_configs(folder: Path) -> tuple[Path, ...]:
     """Return the configuration files of the modules that a checkpoint's ``modules.json`` names, those inside it.
 
@@ -116,7 +135,7 @@ def module_configs(folder: Path) -> tuple[Path, ...]:
 
 
 def _max_seq_length(folder: Path) -> int | None:
-    path = folder / "sentence_bert_config.json"
+    path = folder / LENGTH_FILE
     value = read_object(path).get("max_seq_length") if path.is_file() else None
     if value is not None and (not isinstance(value, int) or value < 1):
         raise CheckpointError(f"{path} declares max_seq_length {value!r}, which is not a positive number.")
@@ -127,7 +146,7 @@ def _pooling_modes(path: Path) -> tuple[str, ...]:
     config = read_object(path)
     declared = config.get("pooling_mode")
     if declared is None:
-        return tuple(mode for key, mode in _LEGACY_MODES.items() if config.get(key)) or ("mean",)
+        return tuple(mode for key, mode in LEGACY_MODES.items() if config.get(key)) or ("mean",)
     modes = [declared] if isinstance(declared, str) else declared
     if not isinstance(modes, list) or not all(isinstance(mode, str) for mode in modes):
         raise CheckpointError(f"{path} declares the pooling_mode {reprlib.repr(declared)}, which names none.")

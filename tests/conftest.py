@@ -1,6 +1,7 @@
 """Tiny models built from configurations, and the real inputs that tests use where they are there."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,9 @@ from tiny_models import WORDS, declare_pooling, save_tiny
 SHARED = Path(os.environ.get("KPRUNE_SHARED", Path(__file__).parents[2] / "shared"))
 
 torch.set_num_threads(2)
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # some tests load it by themselves
+_STATE = tempfile.TemporaryDirectory(prefix="kprune-tests-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

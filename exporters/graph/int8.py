@@ -9,10 +9,8 @@ https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html#on
 https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ from exporters.graph.editing import (
 )
 from exporters.runners.base import Feeds
 from exporters.runners.onnxruntime_runner import CPU_PROVIDER, session_options
+from exporters.scratch import scratch_folder
 
 LARGEST_ERROR = 0.05
 """A multiplication is quantized if the root mean square of its error is at most this share of its output's."""
@@ -281,8 +280,8 @@ def activations(
     inputs = {node.name: by_name[node.name].inputs[0] for node in nodes}
     values = dict.fromkeys(x for x in inputs.values() if x is not None and not x.is_graph_output())
     probed.graph.outputs.extend(values)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "probed.onnx"
+    with scratch_folder() as folder:
+        path = folder / "probed.onnx"
         ir.save(probed, path, external_data="probed.data")
         session = onnxruntime.InferenceSession(path, session_options(threads), providers=[CPU_PROVIDER])
     names = [x.name for x in values]

@@ -1,16 +1,14 @@
 """A model in a process of its own, under the interface of those in this one."""
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from exporters.errors import RunnerError
+from exporters.import_path import python_command, python_environment
 from exporters.isolation.messages import Block, Open, Opened, Opener, Prepare, Refused, Request, Rest, Run
 from exporters.runners.base import Array, Feeds, Runner
 from exporters.spec import TensorSpec
@@ -43,15 +41,13 @@ class IsolatedRunner(Runner):
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         ours, theirs = socket.socketpair()
         with theirs:
-            # -P: what lies in the working directory is no module; the modules of this process are found there too
-            command = [sys.executable, "-P", "-m", "exporters.isolation.worker", str(theirs.fileno())]
             self._process = subprocess.Popen(
-                command,
+                python_command("exporters.isolation.worker", str(theirs.fileno())),
                 stdin=subprocess.PIPE,  # its end tells the process that this one has ended
                 stdout=self._said,
                 stderr=self._said,
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+                env=python_environment(),
             )
         self._connection = Connection(ours.detach())
         try:

@@ -105,7 +105,7 @@ def engine_from_onnx(
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as temporary:
         plan, log_path, timing, record_path = (Path(temporary) / file for file in names)
         plan.write_bytes(built.plan)
-        log.write(log_path)
+        log.write(log_path, path.parent)
         timing.write_bytes(built.timing_cache)
         gpu = describe_gpu()
         record = EngineRecord(

@@ -56,7 +56,15 @@ class BuilderLog:
         found = [e for e in self.entries[since:] if e.is_error or e.is_warning]
         return tuple(dict.fromkeys(" ".join(entry.message.split()) for entry in found))
 
-    def write(self, path: Path) -> None:
-        """Write the log as text, a message a line and its own lines below it."""
-        lines = [f"[{entry.severity}] {entry.message}\n" for entry in self.entries]
-        path.write_text("".join(lines), encoding="utf-8")
+    def write(self, path: Path, source: Path) -> None:
+        """Write the log as text, a message a line and its own lines below it.
+
+        Args:
+            path: the file to write.
+            source: the folder that the model was read from, which is left out: a log is published with its engine.
+
+        """
+        text = "".join(f"[{entry.severity}] {entry.message}\n" for entry in self.entries)
+        for folder in (source.resolve(), source):
+            text = text.replace(f"{folder}/", "")
+        path.write_text(text, encoding="utf-8")

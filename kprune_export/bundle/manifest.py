@@ -1,5 +1,6 @@
 """The manifest: what a bundle holds, what it was made from, and whether it may be used."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -182,6 +183,11 @@ class Manifest(_Record):
     def to_json(self) -> str:
         """Return the manifest as JSON text with sorted keys."""
         return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the file that it is written to."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
     def verdict_in_words(self) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from kprune_export.ci.checks import Check
+from kprune_export.printable import printable
 
 _ROOT = "testsuites"
 _NAME = "kprune-export"
@@ -47,5 +48,5 @@ def _counts(checks: Sequence[Check]) -> dict[str, str]:
 
 
 def _text(text: str) -> str:
-    """Return text without the characters that XML cannot hold."""
-    return _NOT_XML.sub("\ufffd", text)
+    """Return text with its control characters written out, and without others that XML cannot hold."""
+    return _NOT_XML.sub("\ufffd", printable(text))

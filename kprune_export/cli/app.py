@@ -20,6 +20,7 @@ from kprune_export.cli.doctor import doctor
 from kprune_export.cli.export import export
 from kprune_export.cli.flags import Command, Group
 from kprune_export.cli.inspect import inspect
+from kprune_export.cli.printing import print_json, print_text
 from kprune_export.cli.profile_target import profile_target
 from kprune_export.cli.prune import prune
 from kprune_export.cli.prune_and_build import prune_and_build
@@ -27,6 +28,8 @@ from kprune_export.cli.push import push
 from kprune_export.cli.recommend import recommend
 from kprune_export.cli.serve_check import serve_check
 from kprune_export.cli.sign import sign
+from kprune_export.cli.streams import discard_output, flush_output, prepare_streams
+from kprune_export.cli.surroundings import check_surroundings
 from kprune_export.cli.sweep import sweep
 from kprune_export.cli.triton import triton
 from kprune_export.cli.validate import validate
@@ -71,8 +74,10 @@ def _guarded(command: Callable[..., int]) -> Callable[..., None]:
         try:
             from kprune_export.cli.console import route_warnings
 
+            check_surroundings(options)
             route_warnings()
             code = command(**options)
+            flush_output()
         except (Exception, KeyboardInterrupt) as error:
             code = _report(error, as_json=bool(options.get("json_output")))
         raise typer.Exit(code)
@@ -104,13 +109,23 @@ for _name, _command in (
 
 def main() -> None:
     """Run the command line."""
+    prepare_streams()
+    code: str | int | None = None
     try:
         with _termination_as_interruption():
             app()
     except SystemExit as leaving:
-        if "WORLD_SIZE" in os.environ:  # torchrun started this process
-            _leave_at_once(leaving.code)
-        raise
+        code = leaving.code
+    except OSError as error:  # of what is printed outside of commands, as the help is
+        code = _report(error, as_json=False)
+    try:
+        flush_output()
+    except OSError as error:
+        code = code or _report(error, as_json=False)
+    discard_output()
+    if os.environ.get("WORLD_SIZE", "") not in ("", "1"):  # torchrun started this process
+        _leave_at_once(code)
+    sys.exit(code)
 
 
 def _leave_at_once(code: str | int | None) -> NoReturn:
@@ -119,24 +134,29 @@ def _leave_at_once(code: str | int | None) -> NoReturn:
     A worker thread of gloo may still be giving its last tensor back, and aborts the process when it asks a
     finalising interpreter for the lock: https://github.com/pytorch/pytorch/issues/190489.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 @contextlib.contextmanager
 def _termination_as_interruption() -> Iterator[None]:
-    """Let SIGTERM, which schedulers and containers send, end a run as tidily as Ctrl-C does; a second one at once."""
+    """Let SIGTERM and SIGHUP end a run as tidily as Ctrl-C does; the same one again ends it at once.
 
-    def terminate(_signal: int, _frame: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Schedulers and containers send the first, and a terminal that is closed the second; systemd sends both together.
+    One that is ignored, as nohup has it, stays ignored.
+    """
+
+    def terminate(number: int, _frame: object) -> NoReturn:
+        for other in watched:
+            signal.signal(other, signal.SIG_DFL if other == number else signal.SIG_IGN)
         raise Termination
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    watched = [x for x in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(x) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, terminate) for number in watched}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(error: BaseException, as_json: bool) -> int:
@@ -145,10 +165,10 @@ def _report(error: BaseException, as_json: bool) -> int:
     code = ExitCode.INTERNAL if found is None else found
     text = message_of(error)
     if found is None:
-        text = f"internal error, {type(error).__name__}: {error} (set {TRACEBACK_VARIABLE}=1 to see where)"
+        text = f"internal error, {type(error).__name__}: {text} (set {TRACEBACK_VARIABLE}=1 to see where)"
     if as_json:
-        print(json.dumps({"error": text, "exit_code": int(code)}, indent=2))
-    print(f"Error: {text}", file=sys.stderr)
+        print_json(json.dumps({"error": text, "exit_code": int(code)}, indent=2))
+    print_text(f"Error: {text}", to_errors=True)
     if os.environ.get(TRACEBACK_VARIABLE):
-        traceback.print_exception(error)
+        print_text("".join(traceback.format_exception(error)).rstrip(), to_errors=True)
     return code

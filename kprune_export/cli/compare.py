@@ -7,6 +7,7 @@ import typer
 
 from kprune_export.cli import options
 from kprune_export.cli.options import given
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def compare(
         request = ComparisonRequest.build(methods, rates, seeds, settings)
         found = run(request, ConsoleReporter())
     if json_output:
-        print(found.model_dump_json(indent=2))
+        print_json(found.model_dump_json(indent=2))
     else:
         _show(found, request.recipe.output)
     return ExitCode.OK
@@ -99,6 +100,7 @@ def compare(
 def _show(comparison: "Comparison", output: Path) -> None:
     """Print the tables, the best of each row marked."""
     from rich.table import Table
+    from rich.text import Text
 
     from kprune_export.cli.console import output_console
     from kprune_export.compare.results import best_methods
@@ -112,7 +114,8 @@ def _show(comparison: "Comparison", output: Path) -> None:
         best = {rate: best_methods(comparison, rate, name, higher) for rate in comparison.rates}
         for method in comparison.methods:
             shown = {rate: figure_text(getattr(comparison.row(method, rate), name)) for rate in comparison.rates}
-            table.add_row(method, *(f"[bold green]{x}[/]" if method in best[rate] else x for rate, x in shown.items()))
+            styles = ["bold green" if method in best[rate] else "" for rate in shown]
+            table.add_row(method, *map(Text, shown.values(), styles))
         console.print(table)
     for reason in dict.fromkeys(row.refused for row in comparison.rows if row.refused):
         console.print(f"Not run where there is a dash: {reason}", markup=False)

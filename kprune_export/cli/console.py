@@ -5,8 +5,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.logging import RichHandler
 from rich.progress import (
     BarColumn,
@@ -16,19 +17,52 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.text import Text
+
+from kprune_export.printable import printable
 
 _PACKAGES = ("pruning", "exporters", "kprune_export")
+_LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+"""Text is shown as it is: names and labels out of files may look like rich's markup. Colours are `rich.text.Text`."""
 ShareDone = Callable[[float], None]
+
+
+class _WrittenOut:
+    """Shows something with its control characters written out; those that the console itself sends stay."""
+
+    def __init__(self, shown: ConsoleRenderable) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._shown, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+class PrintableConsole(Console, RenderHook):
+    """A console on which no text controls the terminal, wherever it came from."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**_LITERAL, **settings)
+        self.push_render_hook(self)
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """Return text as it is shown; here, so that tables are as wide as what they show."""
+        return super().render_str(printable(text), **settings)
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Return what is shown in place of what is printed."""
+        return [_WrittenOut(shown) for shown in renderables]
 
 
 def error_console() -> Console:
     """Return a console on standard error: progress and errors go there, results to standard output."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return PrintableConsole(stderr=True, soft_wrap=True)
 
 
 def output_console() -> Console:
     """Return a console on standard output."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return PrintableConsole(soft_wrap=not sys.stdout.isatty())
 
 
 def route_warnings() -> None:

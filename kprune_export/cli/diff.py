@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json, print_text
 from kprune_export.errors import RecipeError
 
 _COLOURS = {"better": "green", "worse": "red"}
@@ -38,10 +39,10 @@ def diff(
         raise RecipeError("--markdown and --json exclude each other: choose one.")
     found = diff_bundles(before, after)
     if json_output:
-        print(found.model_dump_json(indent=2))
+        print_json(found.model_dump_json(indent=2))
         return ExitCode.OK
     if markdown:
-        print(as_markdown(found), end="")
+        print_text(as_markdown(found).rstrip("\n"))
         return ExitCode.OK
     console = output_console()
     console.print(f"{found.before} → {found.after}", markup=False)

@@ -1,6 +1,7 @@
 """``kprune-export doctor``."""
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 
 
 def doctor(json_output: options.Json = False) -> int:
@@ -10,8 +11,8 @@ def doctor(json_output: options.Json = False) -> int:
     """
     import json
 
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from kprune_export.cli.console import output_console
     from kprune_export.doctor import examine
@@ -20,14 +21,14 @@ def doctor(json_output: options.Json = False) -> int:
     findings = examine()
     code = ExitCode.OK if all(x.found for x in findings if x.needed) else ExitCode.RUNTIME_MISSING
     if json_output:
-        print(json.dumps({"ready": code is ExitCode.OK, "findings": [x.model_dump() for x in findings]}, indent=2))
+        print_json(json.dumps({"ready": code is ExitCode.OK, "findings": [x.model_dump() for x in findings]}, indent=2))
         return code
     table = Table(title="This machine", title_justify="left")
     for name in ("", "found", "detail"):
         table.add_column(name, overflow="fold")
     for finding in findings:
-        mark = "[green]yes[/]" if finding.found else "[red]no[/]" if finding.needed else "no"
-        table.add_row(finding.name, mark, escape(finding.detail))
+        mark = ("yes", "green") if finding.found else ("no", "red" if finding.needed else "")
+        table.add_row(finding.name, Text(*mark), finding.detail)
     console = output_console()
     console.print(table)
     ready = "The main job can run here." if code is ExitCode.OK else "The main job cannot run here yet."

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 
 
 def inspect(
@@ -12,7 +13,6 @@ def inspect(
     json_output: options.Json = False,
 ) -> int:
     """Show the widths that each layer keeps."""
-    from rich.markup import escape
     from rich.table import Table
 
     from kprune_export.cli.console import output_console
@@ -21,10 +21,10 @@ def inspect(
 
     found = look(path)
     if json_output:
-        print(found.model_dump_json(indent=2))
+        print_json(found.model_dump_json(indent=2))
         return ExitCode.OK
     shape = found.shape
-    what = f"{found.kind}, {escape(found.family)}" + (f", {found.task}" if found.task else "")
+    what = f"{found.kind}, {found.family}" + (f", {found.task}" if found.task else "")
     table = Table(
         title=f"{what}: {found.flops_reduction:.2%} of FLOPs removed",
         title_justify="left",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kprune_export.cli import options, target_options
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def profile_target(
     share_thread_pool(thread_count(recipe))
     table = profile(ProfileRequest(recipe, in_torch=runtime == "torch", plot=plot), ConsoleReporter())
     if json_output:
-        print(table.model_dump_json(indent=2))
+        print_json(table.model_dump_json(indent=2))
     else:
         _show(table, output)
     return ExitCode.OK
@@ -95,7 +96,8 @@ def _show(table: "LatencyTable", output: Path) -> None:
         console.print(f"Sums are off by {errors} for layers of unequal widths drawn at random.")
         if shape.noise and not shape.noise.quiet:
             console.print(
-                f"[red]This machine is noisy: a model is {shape.noise.ratio:.2f} times as fast as itself "
-                f"({shape.noise.low:.2f} to {shape.noise.high:.2f}).[/]"
+                f"This machine is noisy: a model is {shape.noise.ratio:.2f} times as fast as itself "
+                f"({shape.noise.low:.2f} to {shape.noise.high:.2f}).",
+                style="red",
             )
     console.print(f"Written to {output}", markup=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 
 if TYPE_CHECKING:
     from kprune_export.bundle.hub import Changes
@@ -61,7 +62,7 @@ def push(
         files = [{"path": x.path, "target": x.target, "size_bytes": x.size_bytes} for x in uploads]
         answer = {"repo_id": repo_id, "revision": revision, "dry_run": dry_run, "verdict": manifest.verdict_in_words}
         done = {"commit": pushed.commit, "url": pushed.url} if pushed else {}
-        print(json.dumps({**answer, **done, **asdict(changes), "size_bytes": total, "files": files}, indent=2))
+        print_json(json.dumps({**answer, **done, **asdict(changes), "size_bytes": total, "files": files}, indent=2))
     else:
         _show(uploads, changes, f"To {repo_id}, {revision}", manifest.verdict_in_words, pushed.url if pushed else None)
     return ExitCode.OK

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def recommend(
     record = SweepRecord.read(folder)
     found = run(record, Wish(min_fidelity=min_fidelity, shape=shape, max_size_mib=max_size_mib))
     if json_output:
-        print(found.model_dump_json(indent=2))
+        print_json(found.model_dump_json(indent=2))
     else:
         _show(found, folder, record.held_out.caveat)
     return ExitCode.OK

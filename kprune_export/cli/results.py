@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from kprune_export.cli.console import output_console
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 from kprune_export.gates import Verdict
 from kprune_export.summary import Summary, VariantSummary
@@ -18,7 +19,7 @@ def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
     """Print what a run came to and return its exit code."""
     code = _CODES.get(summary.verdict, ExitCode.OK)
     if as_json:
-        print(summary.model_dump_json(indent=2))
+        print_json(summary.model_dump_json(indent=2))
         return code
     console = output_console()
     if summary.layers:
@@ -33,7 +34,7 @@ def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
         console.print(gates_table(summary))
     if summary.verdict_in_words:
         colour = "green" if code is ExitCode.OK else "red"
-        console.print(f"Verdict: [{colour}]{summary.verdict_in_words}[/]")
+        console.print(Text.assemble("Verdict: ", (summary.verdict_in_words, colour)))
     if summary.output:
         console.print(f"Written to {summary.output}", markup=False)
     return code
@@ -121,16 +122,16 @@ def gates_table(summary: Summary) -> Table:
     for name in ("gate", "asked", "measured", "held", "about"):
         table.add_column(name)
     for gate in summary.gates:
-        held = "[green]yes[/]" if gate.held else "[yellow]undecided[/]" if gate.undecided else "[red]no[/]"
-        table.add_row(gate.name, f"{gate.comparison} {gate.limit:g}", f"{gate.value:.4f}", held, gate.about)
+        held = ("yes", "green") if gate.held else ("undecided", "yellow") if gate.undecided else ("no", "red")
+        table.add_row(gate.name, f"{gate.comparison} {gate.limit:g}", f"{gate.value:.4f}", Text(*held), gate.about)
     return table
 
 
 def section_table(section: Section, colours: Mapping[str, str]) -> Table:
     """Return any table of text; cells that are keys of ``colours`` are shown in that colour."""
-    table = Table(title=escape(section.title), title_justify="left")
+    table = Table(title=section.title, title_justify="left")
     for heading in section.headings:
         table.add_column(heading, overflow="fold")
     for row in section.rows:
-        table.add_row(*(f"[{colours[x]}]{escape(x)}[/]" if x in colours else escape(x) for x in row))
+        table.add_row(*(Text(x, style=colours.get(x, "")) for x in row))
     return table

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode, RecipeError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def serve_check(
         load = Load(requests, concurrency)
         report = check_server(repository, running, name, examples, bundle, load)
     if json_output:
-        print(report.model_dump_json(indent=2))
+        print_json(report.model_dump_json(indent=2))
     else:
         _show(report)
     return ExitCode.OK if report.passed else ExitCode.PARITY_FAILED
@@ -88,6 +89,7 @@ def serve_check(
 
 def _show(report: "CheckReport") -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from kprune_export.cli.console import output_console
 
@@ -104,5 +106,5 @@ def _show(report: "CheckReport") -> None:
     for row in report.rows:
         if row.failures:
             console.print(f"{row.model} over {row.protocol}: {row.failures[0]}", markup=False)
-    passed = "[green]every answer is right[/]" if report.passed else "[red]answers are wrong or missing[/]"
-    console.print(f"{report.concurrency} requests at once: {passed}")
+    passed = ("every answer is right", "green") if report.passed else ("answers are wrong or missing", "red")
+    console.print(Text.assemble(f"{report.concurrency} requests at once: ", passed))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 
 
 def sign(
@@ -31,7 +32,7 @@ def sign(
 
     signature = sign_bundle(bundle, private_key)
     if json_output:
-        print(json.dumps({"bundle": str(bundle), "signature": str(signature)}, indent=2))
+        print_json(json.dumps({"bundle": str(bundle), "signature": str(signature)}, indent=2))
     else:
         output_console().print(f"Written to {signature}", markup=False)
     return ExitCode.OK

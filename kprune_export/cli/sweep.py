@@ -7,6 +7,7 @@ import typer
 
 from kprune_export.cli import options, target_options
 from kprune_export.cli.options import given
+from kprune_export.cli.printing import print_json
 
 if TYPE_CHECKING:
     from kprune_export.sweep.record import SweepRecord
@@ -134,7 +135,7 @@ def sweep(
     with RayTrials.connect(ray, threads) if ray else nullcontext(LocalTrials(parallel or 1)) as trials:
         record = run(request, trials, ConsoleReporter())
     if json_output:
-        print(record.model_dump_json(indent=2))
+        print_json(record.model_dump_json(indent=2))
     else:
         _show(record, request.recipe.output)
     return exit_code(record)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def triton(
         )
     )
     if json_output:
-        print(record.model_dump_json(indent=2))
+        print_json(record.model_dump_json(indent=2))
     else:
         _show(record, output)
     return ExitCode.OK

@@ -14,7 +14,10 @@ def validate(
     bundle: Annotated[Path, typer.Argument(help="A bundle made by prune-and-build.", show_default=False)],
     dense: Annotated[
         str | None,
-        typer.Option(help="The dense checkpoint that it was made from.", show_default="the one in the manifest"),
+        typer.Option(
+            help="The dense checkpoint that it was made from.",
+            show_default="where it was when this machine made the bundle",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -44,24 +47,25 @@ def validate(
 ) -> int:
     """Prove a bundle again on this machine: parity, fidelity, latency and gates.
 
-    Settings that are not given are those that the bundle was made with, the held-out texts included.
+    Settings that are not given are those that the bundle was made with, the held-out texts included. On a machine that
+    did not make it, name the dense checkpoint and the texts.
 
     Example, on the machine that will serve it: kprune-export validate bundle --min-speedup 1.5
     """
     values = given(dict(locals()))
-    import tempfile
     from functools import partial
 
+    from exporters.scratch import scratch_folder
     from kprune_export import pipeline
-    from kprune_export.bundle.manifest import Manifest
+    from kprune_export.bundle.inputs import repeatable_settings
     from kprune_export.recipe import read_gates
 
     values.pop("bundle")
     values |= {"model": values.pop("dense")} if dense else {}
-    settings = {**Manifest.read(bundle).repeatable_recipe, **read_gates(gates), **values}
+    settings = {**repeatable_settings(bundle), **read_gates(gates), **values}
     run = partial(pipeline.validate, bundle)
-    with tempfile.TemporaryDirectory(prefix="kprune-export-") as temporary:
-        settings["output"] = output or Path(temporary) / "validation"
+    with scratch_folder() as temporary:
+        settings["output"] = output or temporary / "validation"
         return run_recipe(
             run,
             None,

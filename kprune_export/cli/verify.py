@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kprune_export.cli import options
+from kprune_export.cli.printing import print_json
 
 
 def verify(
@@ -38,7 +39,7 @@ def verify(
         answer: dict[str, object] = {"bundle": str(bundle), "intact": intact, **verdict, **fields}
         if public_key:
             answer["signature_problem"] = problem
-        print(json.dumps(answer, indent=2))
+        print_json(json.dumps(answer, indent=2))
     else:
         console = output_console()
         for line in difference.lines():

@@ -5,16 +5,17 @@ from typing import Any
 
 from kprune_export.compare.results import Comparison, Figure
 from kprune_export.compare.table import tables
+from kprune_export.drawing import drawing
 
 _MARKERS = "osD^vPX*"
 
 
+@drawing()
 def draw(comparison: Comparison) -> str:
     """Return compare.svg: a panel for the divergence, on a logarithmic scale, and one for the metric.
 
     Error bars are standard errors. The same comparison gives the same text.
     """
-    import matplotlib
     from matplotlib.figure import Figure as Canvas
 
     panels = [panel for panel in tables(comparison) if panel[0] != "fidelity"]
@@ -31,8 +32,7 @@ def draw(comparison: Comparison) -> str:
         axis.grid(alpha=0.25)
     canvas.axes[0].legend(frameon=False)
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kprune-export"}):
-        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 

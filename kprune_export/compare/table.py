@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from kprune_export.compare.results import Comparison, Figure, best_methods
+from kprune_export.printable import printable
 
 
 def tables(comparison: Comparison) -> list[tuple[str, str, bool]]:
@@ -18,7 +19,7 @@ def tables(comparison: Comparison) -> list[tuple[str, str, bool]]:
 
 def markdown(comparison: Comparison) -> str:
     """Return compare.md."""
-    return "\n".join(_lines(comparison)) + "\n"
+    return printable("\n".join(_lines(comparison)) + "\n")
 
 
 def winners(comparison: Comparison, name: str, higher_is_better: bool) -> str:

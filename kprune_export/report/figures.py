@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from exporters.latency import ShapeLatency
+from kprune_export.drawing import drawing
 from pruning.plan import PruningPlan
 
 INK, DENSE, PRUNED, FAINT = "#010101", "#020202", "#030303", "#040404"
@@ -16,6 +17,7 @@ INK, DENSE, PRUNED, FAINT = "#010101", "#020202", "#030303", "#040404"
 _PAGE_COLOURS = {INK: "currentColor", DENSE: "var(--dense)", PRUNED: "var(--pruned)", FAINT: "var(--faint)"}
 
 
+@drawing()
 def widths_figure(plan: PruningPlan) -> str:
     """Draw what every layer keeps: heads and neurons, over the dense widths."""
     pictures = []
@@ -39,6 +41,7 @@ def widths_figure(plan: PruningPlan) -> str:
     return "".join(pictures)
 
 
+@drawing()
 def latency_figure(shapes: Sequence[ShapeLatency]) -> str:
     """Draw each shape's distribution of call times, dense and pruned."""
     pictures = []
@@ -73,12 +76,8 @@ def _panel(height: float) -> tuple[Any, Any]:
 
 def _svg(figure: Any, label: str) -> str:
     """Return a figure as an inline SVG element, the same text each time for the same figure."""
-    import matplotlib
-
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "kprune-export", "font.family": "sans-serif"}
     buffer = io.StringIO()
-    with matplotlib.rc_context(settings):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     svg = text[text.index("<svg") :]
     for stand_in, colour in _PAGE_COLOURS.items():

@@ -1,7 +1,9 @@
 """The report: one HTML file that a person reads, with nothing to fetch and every text escaped."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -9,6 +11,7 @@ from markupsafe import Markup
 from exporters.machine import MachineRecord
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.gates import GateResult, Verdict, in_words, verdict_of
+from kprune_export.printable import printable
 from kprune_export.proof import VariantProof
 from kprune_export.recipe import Recipe
 from kprune_export.report.conditions import timing_conditions
@@ -71,6 +74,7 @@ def render_report(content: ReportContent) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f} %"
     environment.filters["mebibytes"] = lambda value: f"{value / 2**20:,.1f}"
@@ -91,8 +95,15 @@ def render_report(content: ReportContent) -> str:
     )
 
 
+def _shown(value: Any) -> Any:
+    """Return what is put into the page for a value; HTML that was made here stays as it is."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _model_name(model: str) -> str:
     """Return what a page calls a model: the end of its path or hub id, with the folder above if that is needed."""
     path = Path(model).expanduser()
-    parts = [part for part in path.parts if part not in ("/", ".", "..")] or [model]
-    return "/".join(parts[-2:]) if parts[-1] in ("model", "checkpoint", "checkpoints", "output") else parts[-1]
+    path = path.resolve() if path.is_dir() else path
+    is_general = path.name in ("model", "checkpoint", "checkpoints", "output")
+    above = path.parent.name if is_general and str(path.parent) != os.path.expanduser("~") else ""  # noqa: PTH111
+    return f"{above}/{path.name}" if above else path.name or model

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from kprune_export.bundle.layout import CHECKPOINT, PLAN
-from kprune_export.card import CARD_FILE, card_facts, model_card
+from kprune_export.card import card_facts, model_card
 from kprune_export.job import Job
 from kprune_export.sharing import PruningTask, helped
 from kprune_export.stages.base import Desk, ShareDone, Stage
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.save import save_pruned
+from pruning.checkpoint.source import CARD_FILE
 from pruning.methods.settings import PruningSettings
 from pruning.plan import PruningPlan
 from pruning.prune import prune_checkpoint

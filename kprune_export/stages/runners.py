@@ -1,7 +1,6 @@
 """Who runs a variant here: its own runtime where it is at hand, else ONNX Runtime on the CPU, which is then said."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from exporters.runners.base import Runner
 from exporters.runners.onnxruntime_bound import BoundOnnxRuntimeRunner
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.tensorrt_runner import TensorRTRunner
+from exporters.scratch import scratch_folder
 from exporters.tensorrt.build import PLAN_SUFFIX
 from exporters.timers import HostClock, Timer
 from exporters.variants import Runtime, Variant
@@ -66,10 +66,10 @@ def _on_cpu(variant: Variant, path: Path, threads: int) -> Iterator[Runner]:
         with OnnxRuntimeRunner(path, threads, fuse_quantized=variant.precision is not Precision.INT8) as runner:
             yield runner
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         model = ir.load(path)
         emulate_bfloat16(model)
-        emulated = Path(folder) / "emulated.onnx"
+        emulated = folder / "emulated.onnx"
         ir.save(model, emulated, external_data="emulated.data")
         with OnnxRuntimeRunner(emulated, threads) as runner:
             runner.name = f"{runner.name} with every result rounded to bf16"

@@ -4,19 +4,20 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+from kprune_export.drawing import drawing
 from kprune_export.sweep.record import SweepRecord, TrialFigures
 
 _AREA = 160.0
 """Points² of the largest model's marker."""
 
 
+@drawing()
 def draw(record: SweepRecord) -> str:
     """Return sweep.svg: a column for each shape, a row for fidelity and one for the metric.
 
     A marker's area is the size of the model's file; what is dominated is hollow, and in the row of fidelity, by which
     that is judged, a line joins the others. The same record gives the same text.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     made = [figures for _, figures in record.made]
@@ -40,8 +41,7 @@ def draw(record: SweepRecord) -> str:
         for handle in legend.legend_handles:
             handle.set_sizes([40.0])
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kprune-export"}):
-        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 

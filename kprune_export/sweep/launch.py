@@ -1,14 +1,15 @@
 """Making trials on this machine, each in a process of its own."""
 
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from pydantic import ValidationError
 
+from exporters.import_path import python_command, python_environment
 from kprune_export.errors import ExitCode
 from kprune_export.sweep.messages import Event, Order, TrialEnd
 
@@ -21,11 +22,12 @@ class LocalTrials:
 
     Args:
         parallel: how many at a time.
+        folder: the trials' working directory; this process's unless given.
 
     """
 
-    def __init__(self, parallel: int) -> None:
-        self._parallel = parallel
+    def __init__(self, parallel: int, folder: Path | None = None) -> None:
+        self._parallel, self._folder = parallel, folder
         self._running: set[subprocess.Popen[str]] = set()
         self._guard, self._stopped = threading.Lock(), False
 
@@ -63,16 +65,17 @@ class LocalTrials:
 
     def _make(self, order: Order, hear: Callable[[Event], None]) -> TrialEnd:
         with tempfile.TemporaryFile("w+", errors="replace") as said:
-            command = [sys.executable, "-m", "kprune_export.sweep.worker"]
             with self._guard:
                 if self._stopped:
                     return TrialEnd(error="not begun", exit_code=ExitCode.INTERRUPTED)
                 process = subprocess.Popen(
-                    command,
+                    python_command("kprune_export.sweep.worker"),
+                    cwd=self._folder,
+                    env=python_environment(),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=said,
-                    text=True,
+                    encoding="utf-8",
                     start_new_session=True,  # Ctrl-C is for the sweep, which ends them
                 )
                 self._running.add(process)

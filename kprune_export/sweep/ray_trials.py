@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from exporters.errors import MissingRuntimeError
+from exporters.scratch import scratch_folder
 from exporters.variants import Runtime
+from kprune_export.bundle.inputs import remember_inputs
+from kprune_export.bundle.layout import MANIFEST
 from kprune_export.bundle.workspace import replace_bundle
 from kprune_export.errors import ExitCode, ProductError, RecipeError, message_of
 from kprune_export.sweep.launch import LocalTrials, ShareDone, Warn
 from kprune_export.sweep.messages import Order, TrialEnd
+from pruning.checkpoint.source import file_sha256
 
 _MEASURED = ("latency_table", "sensitivity")
 _ON_EVERY_NODE = ("model", "calibration", "evaluation", "timing_cache")
@@ -40,12 +44,14 @@ class NodeTask:
         order: with paths that a node does not have.
         measured: what the trials share, by the name of its setting.
         bundle: a tar archive of what an earlier run left of the bundle, to go on from; empty where there is none.
+        started_in: the sweep's working directory, whose commit the bundle records where the node has it too.
 
     """
 
     order: Order
     measured: dict[str, bytes]
     bundle: bytes
+    started_in: str
 
 
 @dataclass(frozen=True)
@@ -91,30 +97,18 @@ class RayTrials:
                 "Ray is not installed: pip install -c constraints.txt '.[ray]', or sweep without --ray."
             ) from error
         _check_address(address)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for reports over the network
-        handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
-        try:
-            ray.init(
-                address,
-                logging_level="error",
-                log_to_driver=False,
-                include_dashboard=False if address == _LOCAL else None,
-            )
-        except Exception as error:  # Ray raises just that where a node does not start in time
-            reason = str(error).strip().splitlines()[0]
-            raise RecipeError(f"No Ray cluster can be used at {address}: {reason}") from error
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        try:
-            most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
-            if most < threads:
-                raise RecipeError(
-                    f"A trial runs with {threads} threads, but no node of the Ray cluster has more than {most:g} "
-                    "processors: ask for less with --threads."
-                )
-            yield cls(ray, threads)
-        finally:
-            ray.shutdown()
+        with scratch_folder() as empty:
+            _join(ray, address, empty)
+            try:
+                most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+                if most < threads:
+                    raise RecipeError(
+                        f"A trial runs with {threads} threads, but no node of the Ray cluster has more than {most:g} "
+                        "processors: ask for less with --threads."
+                    )
+                yield cls(ray, threads)
+            finally:
+                ray.shutdown()
 
     def run(self, orders: Sequence[Order], progress: ShareDone, warn: Warn) -> list[TrialEnd]:
         """Carry out orders, put the bundles where they are to be, and return how each ended; as `LocalTrials.run`."""
@@ -140,10 +134,12 @@ class RayTrials:
         for text in result.warnings:
             warn(text)
         if result.end.error is None:
+            output = Path(order.recipe["output"])
             try:
-                replace_bundle(Path(order.recipe["output"]), lambda folder: _unpack(result.bundle, folder))
+                replace_bundle(output, lambda folder: _unpack(result.bundle, folder))
             except ProductError as error:
                 return TrialEnd(error=message_of(error), exit_code=error.exit_code)
+            remember_inputs(file_sha256(output / MANIFEST), order.recipe)  # the node has kept its own
         return result.end
 
 
@@ -153,8 +149,7 @@ def run_on_node(task: NodeTask) -> NodeResult:
     The runs of one user on a node agree who may time, whichever sweep they are of.
     """
     warnings: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="kprune-trial-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         output = folder / "bundle"
         own: dict[str, Any] = {"output": str(output)}
         for setting, content in task.measured.items():
@@ -164,7 +159,9 @@ def run_on_node(task: NodeTask) -> NodeResult:
             _unpack(task.bundle, output)
         turns = Path(tempfile.gettempdir()) / f"kprune-turns-{os.getuid()}"
         order = task.order.model_copy(update={"recipe": task.order.recipe | own, "turns": str(turns)})
-        (end,) = LocalTrials(1).run([order], lambda _: None, warnings.append)
+        started_in = Path(task.started_in)
+        trials = LocalTrials(1, started_in if started_in.is_dir() else None)
+        (end,) = trials.run([order], lambda _: None, warnings.append)
         return NodeResult(end, tuple(warnings), _pack(output) if end.error is None else b"")
 
 
@@ -184,6 +181,33 @@ def _check_address(address: str) -> None:
         raise RecipeError(f"No Ray cluster can be used at {address}: {error}.") from error
 
 
+def _join(ray: Any, address: str, empty: Path) -> None:
+    """Connect to a cluster, or start one.
+
+    Ray lets its workers import modules from the driver's working directory, before any others: it is shown an empty
+    folder, which has to stay as long as the cluster that is started in it.
+
+    Raises:
+        RecipeError: no cluster answers.
+
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for reports over the network
+    handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
+    try:
+        with contextlib.chdir(empty):
+            ray.init(
+                address,
+                logging_level="error",
+                log_to_driver=False,
+                include_dashboard=False if address == _LOCAL else None,
+            )
+    except Exception as error:  # Ray raises just that where a node does not start in time
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"No Ray cluster can be used at {address}: {reason}") from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
 def _pack_task(order: Order) -> NodeTask:
     recipe = dict(order.recipe)
     measured = {name: Path(recipe[name]).read_bytes() for name in _MEASURED if name in recipe}
@@ -192,7 +216,7 @@ def _pack_task(order: Order) -> NodeTask:
             recipe[name] = str(Path(recipe[name]).expanduser().absolute())
     output = Path(recipe["output"])
     bundle = _pack(output) if output.is_dir() else b""
-    return NodeTask(order.model_copy(update={"recipe": recipe}), measured, bundle)
+    return NodeTask(order.model_copy(update={"recipe": recipe}), measured, bundle, str(Path.cwd()))
 
 
 def _takes_gpu(order: Order) -> bool:
@@ -210,4 +234,9 @@ def _pack(folder: Path) -> bytes:
 def _unpack(content: bytes, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, filter=_as_new)  # noqa: S202 - it is the data filter, but for modes
+
+
+def _as_new(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """Return what of a member of an archive is unpacked: not its mode, which this machine's umask decides."""
+    return tarfile.data_filter(member, folder).replace(mode=None, deep=False)  # type: ignore[arg-type]  # as documented

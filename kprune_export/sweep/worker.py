@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,7 +70,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event
-    order = Order.model_validate_json(sys.stdin.readline())
+    with open(0, encoding="utf-8", closefd=False) as orders:
+        order = Order.model_validate_json(orders.readline())
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     events = _Events(stream)
     for name in ("pruning", "exporters", "kprune_export"):

@@ -4,14 +4,15 @@ import io
 from typing import Any
 
 from exporters.latency_table.record import CostCurve, LatencyTable
+from kprune_export.drawing import drawing
 
 
+@drawing()
 def draw(table: LatencyTable) -> str:
     """Return an SVG picture: for each shape a panel for attention and one for FFNs.
 
     Points are what was measured, lines what the search uses. The same table gives the same text.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     canvas = Figure(figsize=(9, 3.4 * len(table.shapes)), layout="constrained")
@@ -30,8 +31,7 @@ def draw(table: LatencyTable) -> str:
             axis.grid(alpha=0.25)
     panels[0][0].legend(frameon=False, fontsize=8)
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kprune-export"}):
-        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 

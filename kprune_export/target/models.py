@@ -5,10 +5,8 @@ be timed.
 """
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -22,6 +20,7 @@ from exporters.onnx_export import exported_graph
 from exporters.precision import Precision
 from exporters.runners.base import Feeds, Runner
 from exporters.runners.torch_runner import TorchDeviceRunner, TorchRunner
+from exporters.scratch import scratch_folder
 from exporters.spec import ModelSpec
 from exporters.tensorrt.build import engine_from_onnx
 from exporters.tensorrt.settings import EngineSettings
@@ -103,8 +102,7 @@ class OnnxModels:
     @contextlib.contextmanager
     def open_graph(self, model: ir.Model, spec: ModelSpec) -> Iterator[Runner]:
         """Open an exported graph in the variant; errors as `open`."""
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with scratch_folder() as folder:
             write_variant(model, spec, self.variant, folder, self._feeds, self._threads)
             del model
             if self.variant.runtime is Runtime.TENSORRT:

@@ -59,6 +59,7 @@ def encoder_config(encoder: EncoderRecord, pad_token_id: int) -> Any:
             tensor.allow_ragged_batch = True  # its model.py pads requests of different lengths
         provider = "CUDAExecutionProvider" if encoder.gpu else "CPUExecutionProvider"
         _set(config, provider=provider, threads=str(encoder.threads), pad_token_id=str(pad_token_id))
+        _set(config, min_tokens=str(encoder.min_tokens), max_tokens=str(encoder.max_tokens))
     else:
         config.default_model_filename = encoder.file
         if encoder.backend == "tensorrt":

@@ -5,7 +5,6 @@ import http.client
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -16,13 +15,13 @@ from http import HTTPStatus
 from pathlib import Path
 
 from exporters.errors import MissingRuntimeError
+from exporters.guardian import end_guardian, start_guardian
+from exporters.scratch import scratch_folder
 from kprune_export.errors import ServingError
 
 LOOPBACK = "127.0.0.1"
 _USUAL = "/opt/tritonserver/bin/tritonserver"
 """Where NVIDIA's container has it."""
-_COMPILED = "__pycache__"
-"""What the Python backend writes beside model.py, PYTHONDONTWRITEBYTECODE or not."""
 _INSTEAD = {
     "onnxruntime": "For a server without the backend onnxruntime make the repository with --backend python "
     "(prune-and-build: --triton-backend python).",
@@ -32,8 +31,6 @@ _INSTEAD = {
     "the encoder alone with --no-text.",
 }
 """What to do where a server lacks a backend."""
-_END_S = 20.0
-"""How long a server may take to end before it is killed."""
 
 
 @dataclass(frozen=True)
@@ -86,23 +83,27 @@ def running_server(
 
     """
     http_address, grpc_address = (f"{LOOPBACK}:{port}" for port in _free_ports(2))
-    command = [binary, f"--model-repository={repository}", "--allow-metrics=false", "--exit-timeout-secs=5"]
+    command = [os.path.abspath(binary), f"--model-repository={repository.absolute()}"]  # noqa: PTH100 - of a text
+    command += ["--allow-metrics=false", "--exit-timeout-secs=5", *map(_absolute, options)]
     for name, address in (("http", http_address), ("grpc", grpc_address)):
         host, _, port = address.partition(":")
         command += [f"--{name}-address={host}", f"--{name}-port={port}"]
-    compiled = set(repository.rglob(_COMPILED))
-    with tempfile.TemporaryFile() as log:
-        try:
-            process = subprocess.Popen([*command, *options], stdout=log, stderr=log, start_new_session=True)
-        except OSError as error:
-            raise MissingRuntimeError(f"The Triton server {binary} cannot be started: {error.strerror}.") from error
+    # its Python backend imports modules from the working directory, which may be a checkpoint: it gets an empty one
+    with scratch_folder() as empty, tempfile.TemporaryFile() as log:
+        # the guardian ends it where this process is killed; the repository may be part of a bundle, which is verified
+        process = start_guardian(command, compiled=[repository], log=log, cwd=empty)
         try:
             _wait(process, http_address, timeout_s, log.fileno())
             yield Endpoints(http_address, grpc_address)
         finally:
-            _end(process)
-            for path in set(repository.rglob(_COMPILED)) - compiled:  # it may be part of a bundle, which is verified
-                shutil.rmtree(path, ignore_errors=True)
+            end_guardian(process)
+
+
+def _absolute(option: str) -> str:
+    """Return an option of the server with the path that it names, if it names one, made absolute."""
+    name, equals, value = option.partition("=")
+    names_path = equals and name.endswith(("-directory", "-repository", "-file"))
+    return f"{name}={Path(value).absolute()}" if names_path else option
 
 
 def _free_ports(count: int) -> list[int]:
@@ -141,6 +142,8 @@ def _failure(what: str, log: int) -> Exception:
     lines = [line for line in text.splitlines() if re.match(r"E\d{4} ", line) and "failed to load" in line]
     lines = lines or [line for line in text.splitlines() if line.strip()][-1:]
     said = re.sub(r"^E\d{4} \S+ +\d+ \S+\] ", "", lines[0]) if lines else "it wrote nothing"
+    if " cannot be started: " in said:  # so the guardian says it
+        return MissingRuntimeError(f"The Triton server {said}.")
     said = f"{what}: {said[:400]}"
     if backend := re.search(r"unable to find [\w ]*'(?:libtriton_)?(\w+?)(?:\.so)?'", text):
         instead = _INSTEAD.get(backend[1], f"Name a server that has the backend {backend[1]}.")
@@ -148,14 +151,3 @@ def _failure(what: str, log: int) -> Exception:
     if package := re.search(r"No module named '(\w+)", text):
         return MissingRuntimeError(f"{said} Install {package[1]} for the Python that the server's Python backend runs.")
     return ServingError(said)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a server and the processes of its Python backend: they are a group of their own."""
-    if process.poll() is None:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_END_S)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

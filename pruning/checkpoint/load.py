@@ -23,6 +23,7 @@ from pruning.checkpoint.completeness import (
     unread_parts,
 )
 from pruning.checkpoint.identity import CheckpointIdentity, check_identity, identity_of_loaded, read_identity
+from pruning.checkpoint.links import refuse_links_outside
 from pruning.checkpoint.purpose import find_purpose, head_ending, model_class
 from pruning.checkpoint.source import (
     CONFIG_FILE,
@@ -161,6 +162,7 @@ def load_checkpoint(
         tokenizer = loaded.tokenizer
         check_vocabulary(tokenizer, config.vocab_size, folder.path)
         folder = replace(folder, vocabulary_files=loaded.files)
+        refuse_links_outside(folder.path, folder.companions())
         _check_finite(model, folder.path)
         task, head = purpose.task(config), purpose.head(model)
         check_forward(family.open(model.eval().requires_grad_(False), task, head), str(folder.path))

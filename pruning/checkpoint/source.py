@@ -12,12 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
+from pruning.checkpoint.links import refuse_links_outside
 from pruning.errors import CheckpointError, PlanError, PruningError, UnsupportedModelError
 from pruning.json_file import read_object
 from pruning.plan import MOST_LAYERS, PruningPlan, first_problem
 from pruning.pooling import MODULES_FILE, module_configs
 
 CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
 PLAN_KEY = "kprune"
 """The key of config.json under which a pruned checkpoint carries its plan."""
 POOLING_KEY = "kprune_pooling"
@@ -42,7 +44,7 @@ COMPANION_FILES = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
-"""Files that travel unchanged from a dense checkpoint to the pruned one, where they are present."""
+"""Files beside the configuration and the weights that a checkpoint may be read from."""
 ADAPTER_FILES = ("adapter_config.json", "pytorch_adapter.bin")
 """By which adapters of PEFT and AdapterHub are recognised: trained weights beside those of the model."""
 SETFIT_FILE = "config_setfit.json"
@@ -119,7 +121,14 @@ class CheckpointFolder:
         found = [*named, *sorted(self.path.glob("tokenizer.*.json"))]  # fast tokenizers of named versions
         if (self.path / MODULES_FILE).is_file():
             found += [*module_configs(self.path), *sorted(self.path.glob("[0-9]*_*/config.json"))]
-        return tuple(path for path in dict.fromkeys(found) if path.is_file())
+        return tuple(path for path in dict.fromkeys(found) if _is_file(path))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that the system does not take
+        return False
 
 
 def file_sha256(path: Path) -> str:
@@ -142,7 +151,8 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
             other programs, and are read here with torch's restricted unpickler.
 
     Raises:
-        CheckpointError: it is not there, not a checkpoint, damaged, quantized, or pickled without permission.
+        CheckpointError: it is not there, not a checkpoint, damaged, quantized, or pickled without permission, or a
+            file of it is a link to elsewhere.
         UnsupportedModelError: it is a decoder.
 
     """
@@ -154,11 +164,13 @@ def find_checkpoint(source: str | Path, allow_pickle: bool = False) -> Checkpoin
         raise CheckpointError(
             f"{source} is not a checkpoint: it {found}; give a folder saved with save_pretrained, or a hub id."
         )
+    refuse_links_outside(path, [path / name for name in (CONFIG_FILE, CARD_FILE, MODULES_FILE)])
     config = read_object(path / CONFIG_FILE)
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"{path / CONFIG_FILE} names no model_type, so {path} is not a checkpoint.")
     _refuse_quantized(path, config)
     folder = CheckpointFolder(path, config, *_find_weights(path, allow_pickle))
+    refuse_links_outside(path, folder.companions())
     if folder.architecture.endswith(_DECODER_SUFFIXES) or config.get("is_encoder_decoder"):
         raise UnsupportedModelError(
             f"The checkpoint {path} is a decoder ({folder.architecture or folder.model_type}), "
@@ -187,7 +199,7 @@ def _download(repo_id: str, allow_pickle: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = [CONFIG_FILE, "README.md", "*.safetensors", _INDEX_FILE, *COMPANION_FILES, "*_*/config.json"]
+    patterns = [CONFIG_FILE, CARD_FILE, "*.safetensors", _INDEX_FILE, *COMPANION_FILES, "*_*/config.json"]
     patterns += [ADAPTER_FILES[0], f"*/{ADAPTER_FILES[0]}", SETFIT_FILE]  # not read, but not to be overlooked
     if allow_pickle:
         patterns += ["pytorch_model*.bin", _PICKLE_FILES[1]]

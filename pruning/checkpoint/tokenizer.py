@@ -18,7 +18,8 @@ _VOCABULARIES = (
     "vocab.txt",
 )
 """Names of vocabularies, of which a folder has one at least."""
-_FAST = "tokenizer.json"
+FAST_FILE = "tokenizer.json"
+"""What the tokenizers library reads by itself."""
 _OPTIONAL = frozenset(("tokenizer_file", "spm_file", "emoji_file"))
 """Files that a tokenizer's class can do without, by transformers' keys for them."""
 SMALLEST_SHARE = 0.5
@@ -55,7 +56,7 @@ def load_tokenizer(path: Path) -> LoadedTokenizer:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        names = tuple(dict.fromkeys((_FAST, *map(str, tokenizer.vocab_files_names.values()))))
+        names = tuple(dict.fromkeys((FAST_FILE, *map(str, tokenizer.vocab_files_names.values()))))
         loaded = LoadedTokenizer(tokenizer, int(tokenizer.model_max_length), names)
     except Exception as error:  # the tokenizers library raises nothing more special
         _check_some(path, _VOCABULARIES)
@@ -99,15 +100,15 @@ def check_vocabulary(tokenizer: Any, rows: int, path: Path) -> None:
 
 def _check_files(path: Path, tokenizer: Any, names: Collection[str]) -> None:
     """Refuse a folder without the vocabulary, for which transformers makes a tokenizer of special tokens alone."""
-    if (path / _FAST).is_file() or any(path.glob("tokenizer.*.json")):  # the latter of named versions
+    if (path / FAST_FILE).is_file() or any(path.glob("tokenizer.*.json")):  # the latter of named versions
         return
     _check_some(path, names)
     missing = [str(x) for key, x in tokenizer.vocab_files_names.items() if key not in _OPTIONAL]
     missing = [name for name in missing if not (path / name).is_file()]
     if missing:
         raise CheckpointError(
-            f"The tokenizer of {path} is incomplete: without {_FAST} it needs {', '.join(missing)}; save the tokenizer "
-            f"that the model was trained with there, by tokenizer.save_pretrained({str(path)!r})."
+            f"The tokenizer of {path} is incomplete: without {FAST_FILE} it needs {', '.join(missing)}; save the "
+            f"tokenizer that the model was trained with there, by tokenizer.save_pretrained({str(path)!r})."
         )
 
 

@@ -133,13 +133,15 @@ class NormalEquations:
         # a pivot is what a column adds to those before it; at rounding's size it adds nothing
         pivots = factor.diagonal().square()
         dependent = pivots <= len(left) * torch.finfo(torch.float64).eps * left.diagonal()
-        if not bool(torch.isfinite(left).all() and torch.isfinite(right).all()):
+        if not bool(torch.isfinite(self.gram).all() and torch.isfinite(self.cross).all()):
             raise SolveError(
                 f"The least-squares problem of {self.columns} features over {self.tokens} tokens holds values that are "
                 "NaN or infinite: the model's activations are too large to compute with on these texts."
             )
         if int(info) != 0 or bool(dependent.any()) or not bool(factor.isfinite().all()):
-            remedy = "give more calibration text, or a ridge above 0" if ridge == 0 else "give a larger ridge"
+            remedy = "give more calibration text, or a ridge above 0"
+            if ridge > 0:
+                remedy = "give a smaller ridge" if ridge > 1 else "give a larger ridge"
             raise SolveError(
                 f"The least-squares problem of {self.columns} features over {self.tokens} tokens has no single "
                 f"solution with a ridge of {ridge:g}: {remedy}."

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from exporters.runners.onnxruntime_runner import session_options
+from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.errors import ProductError
 from kprune_export.evaluation import EVALUATIONS
 from kprune_export.inspection import inspect
@@ -196,7 +197,9 @@ def test_a_choice_of_pooling_is_remembered(build: Build, tmp_path: Path) -> None
     assert metadata["kprune.pooling"] == "pooler"
     again = load_checkpoint(built.output / "checkpoint")
     assert (again.pooling, again.task.kind) == ("pooler", TaskKind.EMBEDDING)
-    recipe = Recipe.build(None, {**built.manifest.recipe, "output": tmp_path / "out", "threads": 2, "shapes": "1x4"})
+    recipe = Recipe.build(
+        None, {**repeatable_settings(built.output), "output": tmp_path / "out", "threads": 2, "shapes": "1x4"}
+    )
     assert validate(built.output, recipe).proofs[0].fidelity == built.proofs[0].fidelity
     with pytest.raises(CheckpointError, match="made with --pooling pooler, which --pooling mean cannot change"):
         load_checkpoint(built.output / "checkpoint", pooling="mean")

@@ -272,3 +272,17 @@ def test_a_module_with_an_endless_name(
     (folder / "modules.json").write_text(json.dumps(modules))
     assert cli("prune", folder, "-o", tmp_path / "out", "--calibration", "nowhere.txt") == 2
     assert "names a path that cannot be read: File name too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["[/x]", "[bold]", ":bug:", "[link=file:///etc/passwd]a[/link]"])
+def test_text_out_of_files_is_no_markup(
+    task: str, cli: Cli, built: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Path(shutil.copytree(built.output, tmp_path / "[red]"))
+    values = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps({**values, "task": task}))
+    for command in (("inspect", bundle), ("verify", bundle), ("diff", bundle, built.output)):
+        assert cli(*command) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert task in printed
+    assert "[red]" in printed

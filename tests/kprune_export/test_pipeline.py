@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from exporters.errors import ParityError
+from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, VerificationError
 from kprune_export.pipeline import Outcome, export, prune, prune_and_build, validate
@@ -169,7 +170,7 @@ def test_prune_then_export_then_inspect(
 
 def test_validate_proves_a_bundle_again(built: Outcome, classifier: Path, embedder: Path, tmp_path: Path) -> None:
     recipe = Recipe.build(
-        None, {**built.manifest.recipe, "output": tmp_path / "validation", "threads": 2, "shapes": "1x4"}
+        None, {**repeatable_settings(built.output), "output": tmp_path / "validation", "threads": 2, "shapes": "1x4"}
     )
     outcome = validate(built.output, recipe)
     names = sorted(x.name for x in (tmp_path / "validation").iterdir())
@@ -189,7 +190,7 @@ def test_validate_refuses_what_has_changed(built: Outcome, tmp_path: Path) -> No
     bundle = Path(shutil.copytree(built.output, tmp_path / "bundle"))
     (bundle / "plan.json").write_text("{}")
     with pytest.raises(VerificationError, match="has changed since it was made: ! changed plan.json"):
-        validate(bundle, Recipe.build(None, {**built.manifest.recipe, "output": tmp_path / "x"}))
+        validate(bundle, Recipe.build(None, {**repeatable_settings(built.output), "output": tmp_path / "x"}))
 
 
 def test_a_bundle_of_a_relative_path_is_validated_from_anywhere(
@@ -197,14 +198,21 @@ def test_a_bundle_of_a_relative_path_is_validated_from_anywhere(
 ) -> None:
     shutil.copytree(classifier, tmp_path / "there" / "model")
     monkeypatch.chdir(tmp_path / "there")
-    made = prune_and_build(make_recipe(Path("model"), tmp_path / "out", texts_file))
-    assert made.manifest.source.model == made.manifest.recipe["model"] == str(tmp_path / "there" / "model")
+    shutil.copy(texts_file, tmp_path / "there")
+    made = prune_and_build(make_recipe(Path("model"), tmp_path / "out", Path(texts_file.name)))
+    assert made.manifest.source.model == made.manifest.recipe["model"] == "./model"
+    assert made.manifest.recipe["calibration"] == texts_file.name
     monkeypatch.chdir(tmp_path)
-    again = Recipe.build(None, made.manifest.recipe | {"output": tmp_path / "again", "shapes": "1x4"})
-    assert validate(made.output, again).proofs[0].fidelity == made.proofs[0].fidelity
+    moved = made.output.rename(tmp_path / "moved")
+    asked = {"output": tmp_path / "again", "shapes": "1x4"}
+    again = Recipe.build(None, repeatable_settings(moved) | asked)
+    assert validate(moved, again).proofs[0].fidelity == made.proofs[0].fidelity
     shutil.rmtree(tmp_path / "there")
     with pytest.raises(BundleError, match=r"there/model, the dense model of .*, is not on this machine: .* --dense"):
-        validate(made.output, again)
+        validate(moved, again)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))  # as on another machine
+    with pytest.raises(BundleError, match=r"\./model, the dense model of .*, is not on this machine: .* --dense"):
+        validate(moved, Recipe.build(None, repeatable_settings(moved) | asked))
 
 
 def test_failed_parity_stops_the_run_and_keeps_the_report(

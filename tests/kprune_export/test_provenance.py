@@ -1,10 +1,13 @@
 """The SBOM and the commit in the manifest."""
 
 import json
+import os
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 from cyclonedx.model.bom import Bom
 
 from kprune_export.bundle.provenance import CommitRecord, commit_of
@@ -58,15 +61,85 @@ def test_a_bundle_holds_it(built: Outcome) -> None:
     assert built.manifest.commit == commit_of(Path.cwd())
 
 
-def test_the_commit_and_whether_files_differ(tmp_path: Path) -> None:
-    assert commit_of(tmp_path) is None
+def commit(folder: Path, text: str) -> str:
+    (folder / "a").write_text(text)
+    git(folder, "add", "a")
+    git(folder, "commit", "-qm", text)
+    return git(folder, "rev-parse", "HEAD")
+
+
+def test_the_commit_wherever_git_stores_it(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    (repository / "inner" / "folder").mkdir(parents=True)
+    assert commit_of(repository) is None
+    git(repository, "init", "-q")
+    assert commit_of(repository) is None  # there is no commit yet
+    first = commit(repository, "1")
+    assert commit_of(repository) == commit_of(repository / "inner" / "folder") == CommitRecord(sha=first)
+    git(repository, "pack-refs", "--all")
+    assert commit_of(repository) == CommitRecord(sha=first)
+    second = commit(repository, "2")
+    assert commit_of(repository) == CommitRecord(sha=second)  # a reference of its own goes before the packed one
+    git(repository, "worktree", "add", "-q", "-b", "other", "../linked", first)
+    assert commit_of(tmp_path / "linked") == CommitRecord(sha=first)
+    assert commit_of(repository) == CommitRecord(sha=second)
+    git(repository, "pack-refs", "--all")
+    assert commit_of(tmp_path / "linked") == CommitRecord(sha=first)
+    git(repository, "checkout", "-q", "--detach", first)
+    assert commit_of(repository) == CommitRecord(sha=first)
+    git(repository, "symbolic-ref", "refs/heads/alias", "refs/heads/other")
+    git(repository, "symbolic-ref", "HEAD", "refs/heads/alias")
+    assert commit_of(repository) == CommitRecord(sha=first)
+
+
+def test_nothing_of_the_repository_is_run(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
-    assert commit_of(tmp_path) is None  # there is no commit yet
-    (tmp_path / "a").write_text("1")
-    git(tmp_path, "add", "a")
-    git(tmp_path, "commit", "-qm", "a")
-    sha = git(tmp_path, "rev-parse", "HEAD")
-    (tmp_path / "untracked").write_text("")
-    assert commit_of(tmp_path) == CommitRecord(sha=sha, modified=False)
+    sha = commit(tmp_path, "1")
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\ncat\n")
+    script.chmod(0o755)
+    (tmp_path / ".gitattributes").write_text("* filter=evil\n")
+    for key in ("filter.evil.clean", "filter.evil.process", "core.fsmonitor", "core.pager", "core.sshCommand"):
+        git(tmp_path, "config", key, str(script))
+    for hook in ("post-index-change", "fsmonitor-watchman"):
+        shutil.copy(script, tmp_path / ".git" / "hooks" / hook)
     (tmp_path / "a").write_text("2")
-    assert commit_of(tmp_path) == CommitRecord(sha=sha, modified=True)
+    assert commit_of(tmp_path) == CommitRecord(sha=sha)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "",
+        "ref: ",
+        "ref: refs/heads/main",
+        "ref: refs/../../secret",
+        "ref: /etc/passwd",
+        "ref: HEAD",
+        "ref: refs/\0",
+        "f" * 39,
+        "x" * 100_000,
+    ],
+)
+def test_a_head_that_leads_nowhere(tmp_path: Path, head: str) -> None:
+    (tmp_path / "secret").write_text("f" * 40)
+    (tmp_path / ".git" / "refs" / "heads").mkdir(parents=True)
+    (tmp_path / ".git" / "refs" / "heads" / "main").write_text("ref: refs/heads/main")
+    (tmp_path / ".git" / "HEAD").write_text(head)
+    assert commit_of(tmp_path) is None
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    os.mkfifo(tmp_path / ".git" / "HEAD")
+    assert commit_of(tmp_path) is None  # and it does not wait for what comes out of it
+    for text in ("gitdir: ", "gitdir: nowhere", "gitdir: \0", "else", "gitdir: " + "x" * 5000):
+        folder = tmp_path / "other"
+        folder.mkdir(exist_ok=True)
+        (folder / ".git").write_text(text)
+        assert commit_of(folder) is None
+
+
+def test_what_earlier_versions_recorded_is_still_read() -> None:
+    assert CommitRecord.model_validate({"sha": "f" * 40, "modified": True}) == CommitRecord(sha="f" * 40)

@@ -6,7 +6,7 @@ import pytest
 
 from exporters.spec import Shape
 from kprune_export.cli import options, target_options
-from kprune_export.errors import RecipeError
+from kprune_export.errors import RecipeError, SurroundingsError
 from kprune_export.recipe import Recipe
 
 
@@ -43,6 +43,22 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
         ("model: a\noutput: b\nshapes: []\n", "'shapes' is not valid"),
         ("model: a\noutput: b\npooling: max\n", "'pooling' is not valid: .*'mean', 'cls', 'pooler' or 'none'"),
         ("model: a\noutput: b\nmin_speedup: -1\n", "'min_speedup' is not valid"),
+        (
+            "model: a\noutput: b\ntarget_speedup: .inf\n",
+            "'target_speedup' is not valid: .* finite number",
+        ),
+        ("model: a\noutput: b\nmin_agreement: .nan\n", "'min_agreement' is not valid: .* finite number"),
+        (
+            "model: a\noutput: b\nsequence_length: 1000000000000\n",
+            "'sequence_length' is not valid: .* to 1000000",
+        ),
+        ("model: a\noutput: b\nridge: 1.0e+308\n", "'ridge' is not valid: .* less than or equal to 1000000000"),
+        ("model: a\noutput: b\ntemperature: 1.0e+308\n", "'temperature' is not valid"),
+        ("model: a\noutput: b\nalign: 100000000000000000000\n", "'align' is not valid"),
+        ("seed: 1\nseed: 2\n", "the key 'seed' is there twice .* line 2"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n", r"merge keys \(<<\) are not read.* line 3"),
+        ("seed: " + "[" * 60_000, "is not YAML: values are nested more than 8 deep"),
+        ("calibration: " + "x" * 70_000, "is larger than 64 KiB, so it holds more than settings"),
     ],
 )
 def test_bad_recipes_are_one_sentence(tmp_path: Path, text: str, problem: str) -> None:
@@ -114,3 +130,23 @@ def test_every_setting_has_a_flag_with_the_default_that_help_shows() -> None:
         if isinstance(shown, str) and re.match(r"[\d.x,]+$", shown):
             default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
             assert str(default) == shown, name
+
+
+def test_a_merge_key_copies_nothing(tmp_path: Path) -> None:
+    """Eight lines that would be a hundred million keys."""
+    lines = [
+        "a0: &a0 {k: v}",
+        *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}], k{n}: v}}" for n in range(1, 9)),
+    ]
+    with pytest.raises(RecipeError, match="merge keys"):
+        Recipe.build(write(tmp_path, "\n".join(lines)), {})
+
+
+def test_aliases_are_read(tmp_path: Path) -> None:
+    recipe = Recipe.build(write(tmp_path, "shapes: &s [1x8]\ntarget_shapes: *s\n"), {"model": "m", "output": "o"})
+    assert recipe.shapes == recipe.target_shapes == ("1x8",)
+
+
+def test_a_name_in_a_recipe_that_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(SurroundingsError, match="is not UTF-8"):
+        Recipe.build(write(tmp_path, 'calibration: "\\ud83d"\n'), {"model": "m", "output": "o"})

@@ -13,6 +13,7 @@ import torch
 from exporters.errors import MissingRuntimeError, ShapeError, VariantError
 from exporters.parity import ParityReport
 from exporters.variants import GraphRecord
+from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.layout import GRAPHS, ONNX_FOLDER, PARITY
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.cli.results import print_summary
@@ -55,6 +56,8 @@ def test_a_bundle_holds_every_variant(variants: Outcome) -> None:
         assert metadata["kprune.plan_sha256"] == variants.plan.sha256
     assert not files["engines/model-tensorrt-fp32.plan"].reproducible
     assert Reports[GraphRecord].read(output / ONNX_FOLDER / GRAPHS).variants["tensorrt-int8"].matmuls
+    paths = (str(output.parent).encode(), str(Path.cwd()).encode())
+    assert not [x for x in output.rglob("*") if x.is_file() and any(path in x.read_bytes() for path in paths)]
 
 
 def test_every_variant_is_proven(variants: Outcome) -> None:
@@ -124,14 +127,19 @@ def test_a_shape_outside_every_profile_is_found_before_anything_is_done(
 
 
 def test_gates_judge_the_worst_variant(variants: Outcome, tmp_path: Path) -> None:
-    settings = {**variants.manifest.recipe, "output": tmp_path / "out", "max_size_mib": 1e-6}
+    settings = {**repeatable_settings(variants.output), "output": tmp_path / "out", "max_size_mib": 1e-6}
     gates = validate(variants.output, Recipe.build(None, settings)).manifest.gates
     largest = max((proof.graph.file for proof in variants.proofs), key=lambda file: file.size_bytes)
     assert [(gate.name, gate.held, gate.detail) for gate in gates] == [("max_size_mib", False, largest.name)]
 
 
 def test_a_variant_can_be_validated_alone(variants: Outcome, tmp_path: Path) -> None:
-    settings = {**variants.manifest.recipe, "output": tmp_path / "out", "runtime": "onnxruntime", "precision": "int8"}
+    settings = {
+        **repeatable_settings(variants.output),
+        "output": tmp_path / "out",
+        "runtime": "onnxruntime",
+        "precision": "int8",
+    }
     found = validate(variants.output, Recipe.build(None, settings))
     assert [str(proof.variant) for proof in found.proofs] == ["onnxruntime-int8"]
     fidelity = variants.proofs[1].fidelity

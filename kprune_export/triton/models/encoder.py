@@ -1,13 +1,17 @@
 """An encoder in ONNX Runtime, inside Triton's Python backend.
 
 Requests that Triton hands over together may differ in length: they are padded, run as one batch, and parted again.
+One with more tokens than the model reads is refused: its memory would grow with their square.
 Needs numpy and onnxruntime where the server's Python finds them.
 https://github.com/triton-inference-server/python_backend
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before it is loaded
 
 import numpy as np
 import onnxruntime
@@ -22,6 +26,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._pad = {"input_ids": int(parameters["pad_token_id"])}
+        self._shortest, self._longest = int(parameters["min_tokens"]), int(parameters["max_tokens"])
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [tensor["name"] for tensor in config["output"]]
         self._per_token = [len(tensor["dims"]) > 0 and int(tensor["dims"][0]) == -1 for tensor in config["output"]]
@@ -43,16 +48,29 @@ class TritonPythonModel:
             {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
             for request in requests
         ]
+        problems = [self._problem(one) for one in feeds]
+        sound = [one for one, problem in zip(feeds, problems, strict=True) if problem is None]
         try:
-            return self._run(feeds)
+            answers = iter(self._run(sound) if sound else [])
         except Exception:
-            return [self._alone(one) for one in feeds]
+            answers = iter([self._alone(one) for one in sound])
+        return [next(answers) if problem is None else _refusal(problem) for problem in problems]
+
+    def _problem(self, feeds: dict[str, Any]) -> Any:
+        """Say why a request cannot be answered; None where it can be tried."""
+        shapes = {array.shape for array in feeds.values()}
+        if len(shapes) > 1:
+            return f"The inputs differ in their shapes: {', '.join(map(str, sorted(shapes)))}."
+        tokens = feeds["input_ids"].shape[1]
+        if not self._shortest <= tokens <= self._longest:
+            return f"The model reads {self._shortest} to {self._longest} tokens, but {tokens} were sent."
+        return None
 
     def _alone(self, feeds: dict[str, Any]) -> Any:
         try:
             return self._run([feeds])[0]
         except Exception as error:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+            return _refusal(str(error))
 
     def _run(self, feeds: list[dict[str, Any]]) -> list[Any]:
         longest = max(one["input_ids"].shape[1] for one in feeds)
@@ -71,6 +89,10 @@ class TritonPythonModel:
             responses.append(pb_utils.InferenceResponse(output_tensors=tensors))
             start += rows
         return responses
+
+
+def _refusal(problem: str) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(problem))
 
 
 def _padded(array: Any, tokens: int, value: int) -> Any:

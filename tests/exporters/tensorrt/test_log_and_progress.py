@@ -21,7 +21,7 @@ def test_errors_and_warnings_are_told_apart() -> None:
 
 
 def test_the_file_keeps_the_order(tmp_path: Path) -> None:
-    BuilderLog(ENTRIES[:2]).write(tmp_path / "model.log")
+    BuilderLog(ENTRIES[:2]).write(tmp_path / "model.log", tmp_path)
     assert (tmp_path / "model.log").read_text(encoding="utf-8") == "[INFO] begins\n[WARNING] a\n  warning\n"
 
 

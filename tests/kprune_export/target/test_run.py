@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from exporters.latency_table.record import LatencyTable
+from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.gates import judge
@@ -124,7 +125,7 @@ def test_tables_and_curves_are_used_again(targeted: Outcome, carried: Outcome) -
 
 
 def test_two_processes_measure_and_prune_what_one_does(carried: Outcome, tmp_path: Path) -> None:
-    settings = {**carried.manifest.recipe, "output": str(tmp_path / "two")}
+    settings = {**repeatable_settings(carried.output), "output": str(tmp_path / "two")}
     del settings["sensitivity"]
     (tmp_path / "recipe.json").write_text(json.dumps(settings))
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kprune_export"]

@@ -1,6 +1,7 @@
 """Repositories on a real Triton server, over HTTP and gRPC, beside the pruned checkpoints in torch."""
 
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -71,6 +72,23 @@ def test_a_classifier_answers_as_torch_does(
     assert all(row.requests == 16 < row.texts for row in report.rows)
 
 
+def test_its_python_imports_nothing_from_the_working_directory_and_reports_nothing(
+    server: str, classifier_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numpy", "tokenizers", "onnxruntime", "unicodedata", "json", "model", "pathlib"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    repository = Path(os.path.relpath(classifier_repository))
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("ORT_DISABLE_TELEMETRY", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    with running_server(repository, os.path.relpath(server)):
+        pass
+    assert not (tmp_path / "ran").exists()
+    assert list((tmp_path / "home").rglob("*")) == []  # ONNX Runtime's telemetry is off there too
+
+
 def test_an_embedder_answers_as_torch_does(
     embedding_bundle: Path, embedder_repository: Path, endpoints: Endpoints, examples: list[Example]
 ) -> None:
@@ -82,6 +100,18 @@ def test_an_embedder_answers_as_torch_does(
         found = client.infer("embedder-onnxruntime-fp32-text", {"text": text}, ("embedding",))["embedding"]
     assert found is not None
     assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_of_a_long_text_the_beginning_is_read(endpoints: Endpoints) -> None:
+    sent = ["a good film " * count for count in (100, 400_000)]  # 5 MB, of which the model reads 64 tokens
+    outputs = ("labels", "scores")
+    with open_client("grpc", str(endpoints.grpc)) as client:
+        short, long = (
+            client.infer("classifier-onnxruntime-fp32-text", {"text": np.array([[x.encode()]], np.object_)}, outputs)
+            for x in sent
+        )
+    for name in outputs:
+        assert np.array_equal(short[name], long[name])
 
 
 def test_requests_of_different_lengths_are_merged_and_a_bad_one_fails_alone(
@@ -98,9 +128,15 @@ def test_requests_of_different_lengths_are_merged_and_a_bad_one_fails_alone(
     asked = [ask(tokens) for tokens in (1, 3, 9, 17, 33, 64, 20)]
     with ThreadPoolExecutor(8) as pool:
         bad = pool.submit(send, ask(5, 10**9))
+        too_long = pool.submit(send, ask(65))
+        uneven = pool.submit(send, ask(7) | {"attention_mask": np.ones((1, 6), np.int64)})
         found = list(pool.map(send, asked))
         with pytest.raises(tritonclient.grpc.InferenceServerException, match="indices|out of"):
             bad.result()
+        with pytest.raises(tritonclient.grpc.InferenceServerException, match="reads 1 to 64 tokens, but 65 were sent"):
+            too_long.result()
+        with pytest.raises(tritonclient.grpc.InferenceServerException, match="inputs differ in their shapes"):
+            uneven.result()
     with OnnxRuntimeRunner(merged_repository / MERGED / "1" / "model.onnx") as runner:
         for inputs, logits in zip(asked, found, strict=True):
             assert logits == pytest.approx(runner.run(inputs)["logits"], abs=1e-5)
