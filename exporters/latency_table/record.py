@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,11 +155,7 @@ class LatencyTable(_Record):
 
     def sealed(self) -> Self:
         """Return the table with the hash of its content."""
-        return self.model_copy(update={"sha256": self._hash()})
-
-    def _hash(self) -> str:
-        content = self.model_dump(mode="json", exclude={"sha256"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return self.model_copy(update={"sha256": _hash_of(json.loads(self.model_dump_json()))})
 
     def write(self, path: Path) -> None:
         """Write the table as JSON."""
@@ -174,14 +170,15 @@ class LatencyTable(_Record):
 
         """
         try:
-            table = cls.model_validate_json(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            table = cls.model_validate_json(text)
         except (OSError, UnicodeDecodeError) as error:
             raise TableError(f"The latency table {path} cannot be read: {error}.") from error
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"]) or "the whole"
             raise TableError(f"{path} is not a latency table of this version: {where}: {problem['msg']}.") from error
-        if table.sha256 != table._hash():
+        if table.sha256 != _file_hash(text):
             raise TableError(
                 f"{path} was changed after it was measured: its hash is not that of its content. Measure it again with "
                 "kprune-export profile-target."
@@ -227,6 +224,23 @@ class LatencyTable(_Record):
         )
 
 
+def _file_hash(text: str) -> str | None:
+    """Return the hash of a table's file as it is, since a later version's records may hold more; None if it has none.
+
+    Numbers of thousands of digits have none, which may stand where nobody reads them.
+    """
+    try:
+        return _hash_of(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _hash_of(content: dict[str, Any]) -> str:
+    """Return the hash of a table's content as JSON values, but for the hash itself."""
+    hashed = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def _ascends(numbers: Sequence[float], least: float = 0) -> bool:
     return all(after - before >= least for before, after in pairwise(numbers))
 
@@ -244,6 +258,7 @@ def fingerprint(machine: MachineRecord, threads: int, runtime: str) -> dict[str,
     found = {
         "processor": machine.cpu_model,
         "processors": str(machine.cpus),
+        "CPU quota": "none" if machine.cpu_quota is None else f"{machine.cpu_quota:g}",
         "threads": str(threads),
         "GPU": machine.gpu.name if machine.gpu else "none",
     }

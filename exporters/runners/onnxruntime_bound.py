@@ -1,6 +1,5 @@
 """Running an ONNX model in ONNX Runtime with its inputs and outputs in the device's own memory."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exporters.cpu_quota import usable_cpus
 from exporters.errors import RunnerError
 from exporters.runners.base import first_line
 from exporters.runners.device import CPU, DeviceRunner, cuda_device
@@ -54,7 +54,7 @@ class BoundOnnxRuntimeRunner(DeviceRunner):
         import onnxruntime
 
         super().__init__(CPU if provider == CPU_PROVIDER else cuda_device(f"ONNX Runtime's {provider}"))
-        options = session_options(threads or len(os.sched_getaffinity(0)))
+        options = session_options(threads or usable_cpus())
         chosen = self._stream_options() | dict(provider_options or {})
         self._session: Any = open_session(path, options, provider, chosen)
         self.name = f"onnxruntime ({provider.removesuffix('ExecutionProvider')}, bound)"

@@ -1,11 +1,11 @@
 """Running an ONNX model in ONNX Runtime."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from exporters.cpu_quota import usable_cpus
 from exporters.errors import MissingRuntimeError, RunnerError
 from exporters.runners.base import Array, Feeds, Runner, first_line
 from exporters.spec import TensorSpec
@@ -87,7 +87,7 @@ class OnnxRuntimeRunner(Runner):
     """
 
     def __init__(self, path: Path, threads: int | None = None, provider: str = CPU_PROVIDER) -> None:
-        self._session: Any = open_session(path, session_options(threads or len(os.sched_getaffinity(0))), provider)
+        self._session: Any = open_session(path, session_options(threads or usable_cpus()), provider)
         self.name = f"onnxruntime ({provider.removesuffix('ExecutionProvider')})"
         self._output_names = [output.name for output in self._session.get_outputs()]
         brain = [spec.name for spec in self.outputs if spec.dtype == "bfloat16"]

@@ -32,6 +32,7 @@ from kprune_export.cli.triton import triton
 from kprune_export.cli.validate import validate
 from kprune_export.cli.verify import verify
 from kprune_export.errors import ExitCode, Termination, exit_code_of, message_of
+from kprune_export.waiting import choose_waiting
 
 TRACEBACK_VARIABLE = "KPRUNE_EXPORT_TRACEBACK"
 
@@ -104,6 +105,7 @@ for _name, _command in (
 
 def main() -> None:
     """Run the command line."""
+    choose_waiting()  # before any command imports torch
     try:
         with _termination_as_interruption():
             app()

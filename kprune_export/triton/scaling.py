@@ -146,9 +146,10 @@ def instances(runtime: Runtime, latency: LatencyReport | None) -> Instances:
         return Instances(2 if waits else 1, gpu=True, threads=0, reason=reason)
     if latency is None:
         return Instances(1, gpu=False, threads=0, reason="not timed: one, with ONNX Runtime's own choice of threads")
-    threads, cpus = latency.subject.threads, latency.subject.machine.cpus
-    count = max(1, cpus // threads)
-    return Instances(count, gpu=False, threads=threads, reason=f"timed with {threads} of {cpus} processors each")
+    threads, machine = latency.subject.threads, latency.subject.machine
+    count = max(1, machine.usable_cpus // threads)
+    reason = f"timed with {threads} thread{'' if threads == 1 else 's'} each on {machine.processors}"
+    return Instances(count, gpu=False, threads=threads, reason=reason)
 
 
 def warmup_shapes(
