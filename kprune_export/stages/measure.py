@@ -138,10 +138,11 @@ def _time(job: Job, desk: Desk, spec: ModelSpec, variant: Variant, twin: Variant
     def opened(opener: Callable[[], AbstractContextManager[Runner]]) -> AbstractContextManager[Runner]:
         return IsolatedRunner(opener, job.threads, timer) if isolates else opener()
 
-    open_dense = partial(open_variant, twin, *twins, job.threads)
+    open_dense = partial(open_variant, twin, *twins, job.threads, timed=True)
     with contextlib.ExitStack() as stack:
         dense = stack.enter_context(opened(open_dense))
-        pruned = stack.enter_context(opened(partial(open_variant, variant, *shipped, job.threads)))
+        open_pruned = partial(open_variant, variant, *shipped, job.threads, timed=True)
+        pruned = stack.enter_context(opened(open_pruned))
         again = None
         if twin.precision is REFERENCE.precision:  # the machine is checked with what speedups are relative to
             again = stack.enter_context(opened(open_dense))

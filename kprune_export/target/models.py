@@ -110,7 +110,7 @@ class OnnxModels:
             if self.variant.runtime is Runtime.TENSORRT:
                 path = folder / self.variant.file_name
                 engine_from_onnx(path, spec, self.variant.precision, folder, self.variant.stem, self._engine)
-            with open_variant(self.variant, folder, folder, self._threads) as runner:
+            with open_variant(self.variant, folder, folder, self._threads, timed=True) as runner:
                 yield runner
 
     def _graph(self, widths: Widths) -> "_Graph":
