@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from exporters.errors import TableError
-from exporters.latency import NoiseCheck
 from exporters.machine import MachineRecord
+from exporters.noise import Disturbance, NoiseCheck, noise_reason
 
 Widths = Sequence[tuple[int, int]]
 """How many heads and neurons each layer has, from the bottom."""
@@ -95,6 +95,7 @@ class ShapeTable(_Record):
         ffn: what an FFN sublayer costs.
         checks: how right the sum of these is for layers of unequal widths, drawn at random.
         noise: the check of the machine.
+        disturbance: what kept the threads from the processors while it was measured; None where a GPU was timed.
 
     """
 
@@ -105,6 +106,12 @@ class ShapeTable(_Record):
     ffn: CostCurve
     checks: tuple[CheckedWidths, ...] = ()
     noise: NoiseCheck | None = None
+    disturbance: Disturbance | None = None
+
+    @property
+    def noise_reason(self) -> str | None:
+        """Why these costs cannot be trusted, in words; None where nothing speaks against them."""
+        return noise_reason(self.noise, self.disturbance)
 
     def share(self, widths: Widths) -> float:
         """Return the share of the dense model's time that a model of these widths takes, by the additive model."""

@@ -149,9 +149,12 @@ class Workspace:
             lock.release()
 
     def scratch(self, stage: str) -> Path:
-        """Return a folder in which a stage may keep unfinished work across runs."""
+        """Return a folder in which a stage may keep unfinished work across runs; it holds no symbolic links."""
         folder = self._work / "scratch" / stage
+        if folder.is_symlink():
+            folder.unlink()
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_links(folder)
         return folder
 
     def begin(self, stage: str) -> Path:

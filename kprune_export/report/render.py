@@ -33,6 +33,8 @@ class ReportContent:
     machine: MachineRecord
     gates: tuple[GateResult, ...]
     target: TargetOutcome | None = None
+    noise: tuple[str, ...] = ()
+    """Which times cannot be relied on, in sentences."""
 
     @property
     def trtexec(self) -> tuple[str, ...]:

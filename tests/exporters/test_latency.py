@@ -89,6 +89,7 @@ def test_quiet_by_hand() -> None:
     assert NoiseCheck(ratio=1.005, low=1.004, high=1.006).quiet  # a hundredth is no difference to anyone
     assert not NoiseCheck(ratio=1.05, low=1.02, high=1.08).quiet
     assert not NoiseCheck(ratio=0.9, low=0.85, high=0.98).quiet
+    assert not NoiseCheck(ratio=1.0, low=0.8, high=1.05).quiet  # one lies in it, but so does much else
 
 
 class Stalling(Slowed):
