@@ -21,17 +21,23 @@ from typing import Any
 
 
 def preload() -> None:
-    """Import what a run imports, some of which is imported by the first export; no pool of threads may start here."""
+    """Import what a run imports, some of which is imported by the first export; no pool of threads may start here.
+
+    Latency tables are measured in less time than by a real run: what they hold does not matter.
+    """
     import matplotlib.backends.backend_svg
     import matplotlib.figure  # noqa: F401
     import onnxruntime  # noqa: F401
     import torch
     import transformers.models.bert.modeling_bert  # noqa: F401
 
+    import exporters.latency_table.measure
     import kprune_export.cli.running
     import kprune_export.pipeline
     import kprune_export.target.command  # noqa: F401
+    from exporters.latency import TimingSettings
 
+    exporters.latency_table.measure.TIMING = TimingSettings(warmup_s=0.01, seconds=0.05, min_blocks=3, block_s=0.01)
     torch.set_num_threads(1)
     torch.onnx.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),), dynamo=True, verbose=False)
 

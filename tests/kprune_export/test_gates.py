@@ -17,7 +17,7 @@ from kprune_export.summary import summarise
 def measured(built: Outcome, speedup: float, noise: NoiseCheck | None) -> VariantProof:
     (proof,) = built.proofs
     assert proof.latency is not None
-    shape = proof.latency.shapes[0].model_copy(update={"speedup": speedup, "noise": noise})
+    shape = proof.latency.shapes[0].model_copy(update={"speedup": speedup, "noise": noise, "disturbance": None})
     return dataclasses.replace(proof, latency=proof.latency.model_copy(update={"shapes": (shape,)}))
 
 

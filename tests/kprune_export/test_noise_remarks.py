@@ -57,7 +57,8 @@ def test_the_remark_names_the_variant_the_shape_and_the_reason(timed: Timed) -> 
     )
 
 
-def test_the_terminal(timed: Timed, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_terminal(timed: Timed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     print_summary(summarise(timed(None)), as_json=False)
     assert "noisy" not in capsys.readouterr().out
     print_summary(summarise(timed(BUSY)), as_json=False)
