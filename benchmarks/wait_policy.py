@@ -1,6 +1,6 @@
 """How long pruning takes by how OpenMP's waiting threads wait, alone and with busy processes beside it.
 
-    python benchmarks/wait_policy.py MODEL [--rounds 3] [--samples 40] [--spins 1000,30000]
+    python benchmarks/wait_policy.py MODEL [--rounds 3] [--samples 20] [--spins 10000,40000]
 
 Prunes MODEL by half on sentences from docstrings, in a fresh process for each run, with the policy that the command
 line chooses, with GNU OpenMP's default, with OMP_WAIT_POLICY=PASSIVE, and with any other GOMP_SPINCOUNT asked for: once
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=40)
+    parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--spins", default="", help="other spin counts to measure, with commas between them")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()

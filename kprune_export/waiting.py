@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 
 from exporters.cpu_quota import usable_cpus
 
-SPINS = 10_000
+SPINS = 20_000
 """How often a waiting thread looks before it sleeps, some tenths of a millisecond: libgomp's own choice is 300,000."""
 SPIN_VARIABLE = "GOMP_SPINCOUNT"
 """https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html"""

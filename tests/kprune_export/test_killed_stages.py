@@ -104,7 +104,7 @@ def test_a_run_to_a_latency(runs: Runs, make_checkpoint: Callable[..., Path], te
     log = runs.log()
     runs.killed_at_each({"latency-table/": 5, "sensitivity/": 6}, arguments, log)
     assert len(parts_in(log, "latency-table/")) > 10  # it was finished by the second run
-    runs.killed_at_each({"prune/parts/rehearsed": 1, "prune/sublayer": 2, "prune/parts/finished": 1}, arguments, log)
+    runs.killed_at_each({"prune/parts/rehearsed": 1, "prune/parts/finished": 1}, arguments, log)
     assert runs.run(arguments, log) in (0, 3, 6), said(log)
     measured = [part for stage in ("latency-table/", "sensitivity/", "prune/parts/") for part in parts_in(log, stage)]
     assert set(Counter(measured).values()) == {1}
@@ -118,12 +118,13 @@ def test_a_run_to_a_latency(runs: Runs, make_checkpoint: Callable[..., Path], te
 def test_a_latency_table_of_its_own(runs: Runs, make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     model = make_checkpoint(intermediate_size=96)
     arguments: Arguments = ["profile-target", model, "-o", tmp_path / "table.json", "--shapes", "1x8", "--threads", 2]
+    arguments += ["--align", 48]
     log = runs.log()
     assert runs.run(arguments, log, ("table.json.unfinished/", 6)) == -signal.SIGKILL
     assert runs.run(arguments, log) == 0, said(log)
     found = Counter(parts_in(log))
     assert set(found.values()) == {1}
-    assert len(found) > 12
+    assert len(found) > 8
     assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
 
 
