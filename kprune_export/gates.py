@@ -94,7 +94,7 @@ def _undecided(gate: GateResult | None, proofs: Sequence[VariantProof]) -> GateR
     worst = max(noisy, key=lambda x: x.noise_factor)
     reason = f"at {worst.shape} {worst.noise_reason}"
     turns = gate.value / worst.noise_factor < gate.limit <= gate.value * worst.noise_factor
-    only_slower = all(x.noise is None or x.noise.quiet for x in noisy)  # whoever waits is not faster for it
+    only_slower = all(x.noise is None or x.noise.quiet for x in noisy)  # waiting only makes calls slower
     if not turns or (gate.comparison == "≤" and gate.held and only_slower):
         return gate.model_copy(update={"detail": f"{gate.detail}; noisy, but not by so much: {reason}"})
     detail = f"{gate.detail}; the machine is too noisy: {reason}"
