@@ -77,7 +77,7 @@ def open_sessions(files: dict[str, Path]) -> dict[str, onnxruntime.InferenceSess
     off = {NOT_FUSED: ["SkipLayerNormFusion"]}
     return {
         name: onnxruntime.InferenceSession(
-            path, session_options(THREADS), providers=[CPU_PROVIDER], disabled_optimizers=off.get(name)
+            path, session_options(THREADS, timed=True), providers=[CPU_PROVIDER], disabled_optimizers=off.get(name)
         )
         for name, path in files.items()
     }

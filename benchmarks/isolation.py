@@ -11,7 +11,6 @@ the speedup is. Where no model disturbs the other all of these are 1.
 """
 
 import argparse
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from exporters.cpu_quota import usable_cpus
 from exporters.inputs import synthetic_inputs
 from exporters.isolation import PLACE, IsolatedRunner, IsolatedTimer
 from exporters.latency import LatencyReport, Measured, TimingSettings, measure_latency
@@ -58,7 +58,7 @@ class Bench:
 
     def opener(self, path: Path) -> Callable[[], OnnxRuntimeRunner]:
         """Return what opens a model here or in another process."""
-        return partial(OnnxRuntimeRunner, path, self.threads)
+        return partial(OnnxRuntimeRunner, path, self.threads, timed=True)
 
     def together(self, shape: Shape) -> Found:
         """Have both take turns in this process."""
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=300)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_cpus())
     options = parser.parse_args()
     share_thread_pool(options.threads)
     shapes = [Shape.parse(text) for text in options.shapes.split(",")]

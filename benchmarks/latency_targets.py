@@ -149,7 +149,7 @@ class Bench:
         tokens, encoder = Shape.parse(shape).sequence, self.dense.open().shape
         with rehearsals(self.models, target, self.dense, TIMING) as timed:
             search = TimeSearch(target, self.table, self.curves, self.align)
-            record, asked = self._met(timed, search, timed.of_widths)
+            record, asked = self._met(timed, search, lambda widths: timed.of_widths(widths).share)
             row = {
                 "model": self.name,
                 "precision": self.precision.value,
@@ -190,7 +190,7 @@ class Bench:
             checkpoint = self.load()
             plan = prune_checkpoint(checkpoint, self.texts, PruningSettings(widths=tuple(widths)))
             made[widths] = checkpoint, plan
-            return timed.of_finished(checkpoint, plan, search.asked_share)
+            return timed.of_finished(checkpoint, plan, search.asked_share).share
 
         if rehearse is None and self.options.one_flops_budget:
             record = search.run(None, "onnxruntime")
@@ -198,7 +198,7 @@ class Bench:
         else:
             record = search.meet(rehearse, finish, "onnxruntime")
         checkpoint, plan = made[record.taken.widths]
-        share = timed.of_finished(checkpoint, plan, None)
+        share = timed.of_finished(checkpoint, plan, None).share
         return record, Proof(share, fidelity(self.teacher, outputs(checkpoint, self.held_out), embeds=self.embeds))
 
 

@@ -87,7 +87,7 @@ def main() -> None:
                 graph.metadata_props.update(spec.metadata)
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 write_onnx(graph, folder / INT8.file_name)
-                runner = stack.enter_context(open_variant(INT8, folder, folder, THREADS))
+                runner = stack.enter_context(open_variant(INT8, folder, folder, THREADS, timed=True))
                 first = first or runner
                 vectors = embed(runner, checkpoint, held_out)
                 timed = [timed_in_turn((runner, first), spec, x, TimingSettings(), HostClock()) for x in shapes]

@@ -9,24 +9,25 @@ from and to is the timer's: by default from inputs in host memory to outputs in 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 from scipy.stats import bootstrap
 
 from exporters.conditions import CpuMoment, affinity, read_cpu
 from exporters.inputs import synthetic_inputs
 from exporters.machine import MachineRecord
+from exporters.noise import Disturbance, NoiseCheck, Watch, noise_factor, noise_reason, total
+from exporters.parts import FinishedParts
 from exporters.runners.base import Feeds, Runner
 from exporters.spec import ModelSpec, Shape
 from exporters.timers import GpuClock, GpuRecord, HostClock, Timer
 
 BOOTSTRAP_RESAMPLES = 2000
 CONFIDENCE = 0.95
-NOISE_MARGIN = 0.01
-"""How far from one a model may be from itself beyond the interval: less is no difference to anyone."""
 NOISE_SHARE = 0.5
 """The check of the machine takes this share of the time that a pair of models takes."""
 ENQUEUE_BOUND = 0.8
@@ -77,30 +78,6 @@ class LatencyStats(BaseModel):
     """Whether the GPU was likely waiting for the host, so that the times say little of the GPU: see `ENQUEUE_BOUND`."""
 
 
-class NoiseCheck(BaseModel):
-    """The dense model timed against itself, opened twice, as the pruned one is timed against it.
-
-    Whatever ratio this gives beside one is the machine's doing.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    ratio: float
-    low: float
-    high: float
-    """The ends of the 95 % bootstrap interval."""
-
-    @property
-    def quiet(self) -> bool:
-        """Whether one lies in the interval, give or take `NOISE_MARGIN`, so that ratios can be trusted."""
-        return self.low - NOISE_MARGIN <= 1 <= self.high + NOISE_MARGIN
-
-    @property
-    def factor(self) -> float:
-        """How many times too large or too small a ratio may be, at least 1."""
-        return max(self.high, 1 / self.low, 1.0)
-
-
 class ShapeLatency(BaseModel):
     """Dense and pruned at one shape."""
 
@@ -120,6 +97,19 @@ class ShapeLatency(BaseModel):
     """The GPU's clock before the first block and after the last, where a GPU was timed."""
     cpu: tuple[CpuMoment, ...] = ()
     """The machine's load and the processors' clocks at the same moments."""
+    disturbance: Disturbance | None = None
+    """What kept the threads from the processors meanwhile; None where a GPU was timed."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def noise_reason(self) -> str | None:
+        """Why these figures cannot be trusted, in words; None where nothing speaks against them."""
+        return noise_reason(self.noise, self.disturbance)
+
+    @property
+    def noise_factor(self) -> float:
+        """How many times too large or too small a ratio of these times may be, at least 1."""
+        return noise_factor(self.noise, self.disturbance)
 
 
 class Measured(BaseModel):
@@ -152,6 +142,15 @@ class LatencyReport(BaseModel):
     """The same against the dense model in the same precision, where that is not fp32: what pruning gained."""
 
     @property
+    def noise_reasons(self) -> dict[str, str]:
+        """Why times cannot be relied on, by the shapes at which they cannot."""
+        reasons: dict[str, str] = {}
+        for shape in (*self.shapes, *self.twin_shapes):
+            if shape.noise_reason:
+                reasons.setdefault(shape.shape, shape.noise_reason)
+        return reasons
+
+    @property
     def smallest_speedup(self) -> ShapeLatency:
         """The shape that gained least."""
         return min(self.shapes, key=lambda shape: shape.speedup)
@@ -168,6 +167,7 @@ def measure_latency(
     progress: Callable[[float], None] = lambda _: None,
     timer: Timer | None = None,
     again: Runner | None = None,
+    parts: FinishedParts | None = None,
 ) -> LatencyReport:
     """Time two runners against each other at every shape.
 
@@ -182,18 +182,23 @@ def measure_latency(
         progress: told how far the measurement is.
         timer: how calls are timed; by the host's clock unless given.
         again: the dense model opened a second time, to check the machine with.
+        parts: where finished shapes are kept and taken from.
 
     """
-    settings = settings or TimingSettings()
+    settings, parts = settings or TimingSettings(), parts or FinishedParts()
     timer = timer or HostClock()
     results = []
     for number, shape in enumerate(shapes):
-        feeds = synthetic_inputs(spec, shape)
 
         def report(share: float, number: int = number) -> None:
             progress((number + share) / len(shapes))
 
-        results.append(_measure_shape((dense, pruned), again, feeds, shape, settings, report, timer))
+        feeds = synthetic_inputs(spec, shape)
+        measure = partial(
+            _measure_shape, (dense, pruned), again, feeds, shape, settings, report, timer, subject.threads
+        )
+        results.append(parts.once(str(shape), ShapeLatency, measure))
+        report(1.0)
     return LatencyReport(
         runtime=pruned.name,
         method=(
@@ -209,11 +214,20 @@ def measure_latency(
 
 @dataclass(frozen=True)
 class Alternated:
-    """Two runners timed in turn: every call's seconds and enqueue seconds of each, and the ratio of each block pair."""
+    """Two runners timed in turn.
+
+    Attributes:
+        seconds: every call's seconds, of each.
+        enqueue_s: the same for what the host took to hand a call to a GPU, where that is a time of its own.
+        ratios: the ratio of each block pair.
+        disturbance: what kept the threads from the processors meanwhile; None where a GPU was timed.
+
+    """
 
     seconds: tuple[list[float], list[float]]
     enqueue_s: tuple[list[float], list[float]]
     ratios: NDArray[np.float64]
+    disturbance: Disturbance | None = None
 
 
 def _measure_shape(
@@ -224,12 +238,14 @@ def _measure_shape(
     settings: TimingSettings,
     progress: Callable[[float], None],
     timer: Timer,
+    threads: int,
 ) -> ShapeLatency:
     pair_share = 1 if again is None else 1 / (1 + NOISE_SHARE)
     for runner in runners:
         timer.prepare(runner, feeds)
     clocks, cpu = [timer.clock()], [read_cpu()]
-    found = alternate(runners, feeds, settings, lambda share: progress(share * pair_share), timer)
+    found = alternate(runners, feeds, settings, lambda share: progress(share * pair_share), timer, threads)
+    disturbance = found.disturbance
     clocks.append(timer.clock())
     cpu.append(read_cpu())
     noise = None
@@ -242,7 +258,9 @@ def _measure_shape(
             shorter,
             lambda share: progress(pair_share + share * (1 - pair_share)),
             timer,
+            threads,
         )
+        disturbance = total((disturbance, rest.disturbance))
         low, high = speedup_interval(rest.ratios)
         noise = NoiseCheck(ratio=float(np.median(rest.ratios)), low=low, high=high)
     low, high = speedup_interval(found.ratios)
@@ -256,17 +274,23 @@ def _measure_shape(
         noise=noise,
         clocks=tuple(clock for clock in clocks if clock is not None),
         cpu=tuple(cpu),
+        disturbance=disturbance,
     )
 
 
 def timed_in_turn(
-    runners: tuple[Runner, Runner], spec: ModelSpec, shape: Shape, settings: TimingSettings, timer: Timer
+    runners: tuple[Runner, Runner],
+    spec: ModelSpec,
+    shape: Shape,
+    settings: TimingSettings,
+    timer: Timer,
+    threads: int = 1,
 ) -> Alternated:
     """Time two runners in turn at a shape, on inputs that are made for it; arguments as those of `alternate`."""
     feeds = synthetic_inputs(spec, shape)
     for runner in runners:
         timer.prepare(runner, feeds)
-    return alternate(runners, feeds, settings, lambda _: None, timer)
+    return alternate(runners, feeds, settings, lambda _: None, timer, threads)
 
 
 def alternate(
@@ -275,6 +299,7 @@ def alternate(
     settings: TimingSettings,
     progress: Callable[[float], None],
     timer: Timer,
+    threads: int = 1,
 ) -> Alternated:
     """Time two runners in turn, in blocks, until both were timed for long enough and in enough blocks.
 
@@ -284,8 +309,10 @@ def alternate(
         settings: how long.
         progress: told the share that is done.
         timer: how calls are timed.
+        threads: how many threads each runs with, which tells whether they wait for each other.
 
     """
+    watch = Watch({runner.process_id for runner in runners}, threads) if timer.clock() is None else None
     calls = [_calls_a_block(runner, feeds, settings, timer) for runner in runners]
     found = Alternated(([], []), ([], []), np.empty(0))
     ratios: list[float] = []
@@ -301,7 +328,7 @@ def alternate(
             block[side] = float(np.median(timed.seconds))
         ratios.append(block[0] / block[1])
         progress(min(1.0, min(spent) / settings.seconds, len(ratios) / settings.min_blocks))
-    return replace(found, ratios=np.asarray(ratios))
+    return replace(found, ratios=np.asarray(ratios), disturbance=watch.seen() if watch else None)
 
 
 def _calls_a_block(runner: Runner, feeds: Feeds, settings: TimingSettings, timer: Timer) -> int:

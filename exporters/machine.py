@@ -4,11 +4,13 @@ import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
+from math import ceil
 from pathlib import Path
 
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from exporters.cpu_quota import cpu_quota
 from exporters.gpu import describe_gpu
 from exporters.timers import GpuRecord
 
@@ -45,6 +47,8 @@ class MachineRecord(BaseModel):
     """Those of `INSTRUCTION_SETS` that the processor has."""
     cpus: int
     """Logical processors that the process may use."""
+    cpu_quota: float | None = None
+    """How many processors' time its control group may use; None without a CPU quota."""
     memory_gib: float
     governor: str | None
     """The CPU frequency governor, where the system tells."""
@@ -60,6 +64,17 @@ class MachineRecord(BaseModel):
     def multiplies_int8(self) -> bool:
         """Whether the processor has instructions that multiply and add up 8-bit integers."""
         return bool(INT8_INSTRUCTIONS & set(self.instruction_sets))
+
+    @property
+    def usable_cpus(self) -> int:
+        """How many threads it could keep busy: its processors, or its CPU quota rounded up."""
+        return self.cpus if self.cpu_quota is None else max(1, min(self.cpus, ceil(self.cpu_quota)))
+
+    @property
+    def processors(self) -> str:
+        """The number of processors in words, with the CPU quota where there is one."""
+        quota = "" if self.cpu_quota is None else f" with a CPU quota of {self.cpu_quota:g}"
+        return f"{self.cpus} processor{'' if self.cpus == 1 else 's'}{quota}"
 
 
 def installed_versions() -> dict[str, str]:
@@ -80,6 +95,7 @@ def describe_machine() -> MachineRecord:
         cpu_model=cpu_model(),
         instruction_sets=instruction_sets(),
         cpus=len(os.sched_getaffinity(0)),
+        cpu_quota=cpu_quota(),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         governor=governor.read_text(encoding="ascii").strip() if governor.is_file() else None,
         load_1min=round(os.getloadavg()[0], 2),

@@ -6,7 +6,8 @@ raised, and the first norm of the network that differs is named, so that one run
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +16,7 @@ from exporters.errors import ParityError
 from exporters.graph.int8 import LARGEST_ERROR
 from exporters.inputs import Padding, synthetic_inputs
 from exporters.machine import instruction_sets
+from exporters.parts import FinishedParts
 from exporters.runners.base import Array, Feeds, Runner
 from exporters.spec import ModelSpec, Shape
 
@@ -141,6 +143,7 @@ def check_parity(
     progress: Callable[[float], None] = lambda _: None,
     texts: Sequence[Feeds] = (),
     admits: Callable[[Shape], bool] = lambda _: True,
+    parts: FinishedParts | None = None,
 ) -> ParityReport:
     """Compare two runners on all shapes and padding patterns; the model's longest sequence is added, up to `LONGEST`.
 
@@ -158,20 +161,22 @@ def check_parity(
             only names, shapes, and that all values are finite: the ranges of int8 were measured on real texts, and
             noise goes beyond them.
         admits: whether the candidate takes a shape, as an engine's profiles decide; others are left out.
+        parts: where finished cases are kept and taken from.
 
     """
+    parts = parts or FinishedParts()
     cut = [Shape(shape.batch, min(shape.sequence, spec.max_positions)) for shape in shapes]
     wanted = dict.fromkeys((*cut, Shape(1, min(spec.max_positions, LONGEST))))
-    cases: list[tuple[str, str, Feeds, Tolerance | None]] = [
-        (str(shape), str(padding), synthetic_inputs(spec, shape, padding), None if texts else tolerance)
+    cases = [
+        _Input(str(shape), str(padding), synthetic_inputs(spec, shape, padding), None if texts else tolerance)
         for shape in filter(admits, wanted)
         for padding in Padding
     ]
-    cases += [(str(_shape(feeds)), TEXTS, feeds, tolerance) for feeds in texts if admits(_shape(feeds))]
+    cases += [_Input(str(_shape(feeds)), TEXTS, feeds, tolerance) for feeds in texts if admits(_shape(feeds))]
     results = []
-    for done, (shape, kind, feeds, bound) in enumerate(cases, start=1):
-        case = _compare(reference.run(feeds), candidate.run(feeds), feeds, spec, bound)
-        results.append(case.model_copy(update={"shape": shape, "padding": kind}))
+    for done, case in enumerate(cases, start=1):
+        compare = partial(_compare, case, reference, candidate, spec)
+        results.append(parts.once(f"case-{done:03d}", ParityCase, compare))
         progress(done / len(cases))
     report = ParityReport(
         reference=reference.name,
@@ -182,7 +187,16 @@ def check_parity(
     )
     if report.passed:
         return report
-    return report.model_copy(update={"first_difference": locate(cases[results.index(report.worst)][2])})
+    return report.model_copy(update={"first_difference": locate(cases[results.index(report.worst)].feeds)})
+
+
+class _Input(NamedTuple):
+    """One input, and how far values may be off on it; they only have to be finite where there is no tolerance."""
+
+    shape: str
+    padding: str
+    feeds: Feeds
+    tolerance: Tolerance | None
 
 
 def _shape(feeds: Feeds) -> Shape:
@@ -190,14 +204,10 @@ def _shape(feeds: Feeds) -> Shape:
     return Shape(batch, tokens)
 
 
-def _compare(
-    expected: dict[str, Array],
-    actual: dict[str, Array],
-    feeds: Feeds,
-    spec: ModelSpec,
-    tolerance: Tolerance | None,
-) -> ParityCase:
-    """Compare outputs; without a tolerance their values only have to be finite."""
+def _compare(case: _Input, reference: Runner, candidate: Runner, spec: ModelSpec) -> ParityCase:
+    """Run both on one input and compare the outputs."""
+    feeds, tolerance = case.feeds, case.tolerance
+    expected, actual = reference.run(feeds), candidate.run(feeds)
     problems: list[str] = []
     error = bound = None
     per_token = {output.name for output in spec.outputs if output.per_token}
@@ -222,8 +232,8 @@ def _compare(
         if not off <= limit:
             problems.append(f"{name} is off by {off:.2e}, more than the {limit:.2e} that is accepted")
     return ParityCase(
-        shape="",
-        padding="",
+        shape=case.shape,
+        padding=case.padding,
         max_abs_error=error if error is None or np.isfinite(error) else None,
         tolerance=bound,
         problem="; ".join(problems) or None,

@@ -54,7 +54,7 @@ def _machine() -> Finding:
 
     machine = describe_machine()
     detail = (
-        f"{machine.cpu_model}, {machine.cpus} processors, {machine.memory_gib} GiB, {machine.system}, "
+        f"{machine.cpu_model}, {machine.processors}, {machine.memory_gib} GiB, {machine.system}, "
         f"Python {machine.python}"
     )
     return Finding(name="machine", found=True, needed=True, detail=detail)

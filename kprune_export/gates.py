@@ -63,9 +63,10 @@ def judge(
     ``min_speedup`` is about the shape that gained least over the dense model in fp32, in the variant's runtime;
     ``min_agreement`` about the task's headline of fidelity (agreement for classifiers, mean cosine for embedders,
     R² for regression, rank agreement for rerankers); ``min_metric`` about the pruned model's own metric;
-    ``max_size_mib`` about the ONNX file. Where the dense model was not as fast as itself, the machine is too noisy
-    to judge a ``min_speedup`` that is no further from what was measured than that. A latency target is a gate of its
-    own: it may be missed by `MISS`, and is judged where the machine is the one to be fast on.
+    ``max_size_mib`` about the ONNX file. Where the dense model was not as fast as itself, or the timed threads had to
+    wait for processors, the machine is too noisy to judge a ``min_speedup`` that is no further from what was measured
+    than that may have moved it. A latency target is a gate of its own: it may be missed by `MISS`, and is judged where
+    the machine is the one to be fast on.
 
     Args:
         recipe: which gates are set.
@@ -126,17 +127,17 @@ def _target(target: TargetRecord, proofs: Sequence[VariantProof]) -> GateResult 
 
 def _undecided(gate: GateResult | None, proofs: Sequence[VariantProof]) -> GateResult | None:
     """Return a gate about speed, undecided if the machine's noise could turn it."""
-    shapes = [shape for proof in proofs if proof.latency for shape in proof.latency.shapes]
-    noisy = [(x.noise.factor, x.shape, x.noise) for x in shapes if x.noise is not None and not x.noise.quiet]
+    reports = [proof.latency for proof in proofs if proof.latency]
+    noisy = [x for report in reports for x in (*report.shapes, *report.twin_shapes) if x.noise_reason]
     if gate is None or not noisy:
         return gate
-    factor, shape, noise = max(noisy, key=lambda x: x[0])
-    if not gate.value / factor < gate.limit <= gate.value * factor:
-        return gate
-    detail = (
-        f"{gate.detail}; the machine is too noisy: at {shape} the dense model is {noise.ratio:.2f} times as fast as "
-        f"itself ({noise.low:.2f} to {noise.high:.2f})"
-    )
+    worst = max(noisy, key=lambda x: x.noise_factor)
+    reason = f"at {worst.shape} {worst.noise_reason}"
+    turns = gate.value / worst.noise_factor < gate.limit <= gate.value * worst.noise_factor
+    only_slower = all(x.noise is None or x.noise.quiet for x in noisy)  # waiting only makes calls slower
+    if not turns or (gate.comparison == "≤" and gate.held and only_slower):
+        return gate.model_copy(update={"detail": f"{gate.detail}; noisy, but not by so much: {reason}"})
+    detail = f"{gate.detail}; the machine is too noisy: {reason}"
     return gate.model_copy(update={"held": False, "undecided": True, "detail": detail})
 
 

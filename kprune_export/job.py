@@ -5,7 +5,6 @@ touched.
 """
 
 import logging
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from exporters.cpu_quota import usable_cpus
 from exporters.machine import MachineRecord, describe_machine, installed_versions
 from exporters.precision import Precision
 from exporters.runners.available import runs_here
@@ -187,8 +187,8 @@ class Job:
 
 
 def thread_count(recipe: Recipe) -> int:
-    """Return how many threads a recipe asks for: all that the process may use unless it says."""
-    return recipe.threads or len(os.sched_getaffinity(0))
+    """Return how many threads a recipe asks for: unless it says, as many as its processors and its CPU quota allow."""
+    return recipe.threads or usable_cpus()
 
 
 def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) -> Job:

@@ -1,5 +1,7 @@
 """Running stages: what still holds is skipped, what is finished is kept, and the bundle appears whole."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -7,11 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from exporters.latency import TimingSettings
+from exporters.latency_table.record import LatencyTable
+from exporters.parts import FinishedParts
 from exporters.spec import Shape
 from exporters.variants import GraphRecord
 from kprune_export.bundle.folder import BUNDLE
 from kprune_export.bundle.inputs import check_known, remember_inputs
-from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, MANIFEST, ONNX_FOLDER, PARITY, PLAN
+from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, LATENCY_TABLE, MANIFEST, ONNX_FOLDER, PARITY, PLAN
 from kprune_export.bundle.manifest import Manifest, StageRecord, changed_files
 from kprune_export.bundle.provenance import commit_of
 from kprune_export.bundle.verify import verify_bundle
@@ -19,6 +23,7 @@ from kprune_export.bundle.workspace import FinishedStage, Workspace
 from kprune_export.errors import BundleError, TargetError, VerificationError
 from kprune_export.gates import GateResult, verdict_of
 from kprune_export.job import Job, prepare_job
+from kprune_export.noise import noise_remarks
 from kprune_export.output.inputs import OUTPUT, Place, check_apart
 from kprune_export.output.ownership import check_output
 from kprune_export.proof import Reports, VariantProof, read_proofs
@@ -83,6 +88,7 @@ class Outcome:
         target: the latency target beside what was measured, where there is one.
         shapes: the shapes that latency was asked for at.
         timing: how long each was to be timed.
+        noise: which times cannot be relied on, in sentences.
 
     """
 
@@ -93,6 +99,7 @@ class Outcome:
     target: TargetOutcome | None = None
     shapes: tuple[Shape, ...] = ()
     timing: TimingSettings = field(default_factory=TimingSettings)
+    noise: tuple[str, ...] = ()
 
 
 def prune_and_build(recipe: Recipe, reporter: Reporter | None = None, turn: Turn = no_turns) -> Outcome:
@@ -249,7 +256,10 @@ def _execute(
             stage.check(files)
             continue
         with turn(stage.timed), reporter.stage(number, len(shown), stage.title) as progress:
-            desk = Desk(files, workspace.begin(stage.name), workspace.scratch(stage.name), progress)
+            needed = [finished[name] for name in stage.needs if name in finished]
+            scratch = workspace.scratch(stage.name)
+            parts = FinishedParts(scratch / "parts", _fingerprint(keys[stage.name], needed))
+            desk = Desk(files, workspace.begin(stage.name), scratch, parts, progress)
             stage.execute(job, desk)
             ending = StageRecord(
                 name=stage.name, key=keys[stage.name], reproducible=stage.reproducible, outputs=stage.outputs
@@ -257,6 +267,12 @@ def _execute(
             finished[stage.name] = workspace.finish(ending)
         stage.check(files)
     return finished
+
+
+def _fingerprint(key: str, needed: Sequence[FinishedStage]) -> str:
+    """Return what decides a stage's parts: its key, and the files that it reads, as not all follow from their keys."""
+    hashes = [(file.path, file.sha256) for record in needed for file in record.files]
+    return hashlib.sha256(json.dumps([key, sorted(hashes)]).encode()).hexdigest()
 
 
 def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files) -> Outcome:
@@ -287,4 +303,6 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         files=tuple(sorted((file for record in kept for file in record.files), key=lambda file: file.path)),
     )
     met = target_outcome(target, proofs[0].latency) if target and proofs else None
-    return Outcome(job.recipe.output, manifest, plan, proofs, met, job.shapes, job.recipe.timing)
+    table = LatencyTable.read(files(LATENCY_TABLE)) if LATENCY_TABLE in outputs else None
+    noise = noise_remarks(proofs, target, table)
+    return Outcome(job.recipe.output, manifest, plan, proofs, met, job.shapes, job.recipe.timing, noise)

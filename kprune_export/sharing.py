@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict
 
+from exporters.cpu_quota import usable_cpus
 from kprune_export.errors import SurroundingsError
 from pruning.calibration.examples import Example
 from pruning.checkpoint.identity import CheckpointIdentity
@@ -168,7 +169,7 @@ def follow() -> None:
 def _share_of_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     here = _count("LOCAL_WORLD_SIZE", launched_processes())
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
+    torch.set_num_threads(max(1, usable_cpus() // here))
     try:
         yield
     finally:

@@ -24,6 +24,8 @@ class ShapeSummary(BaseModel):
     speedup: float
     speedup_low: float
     speedup_high: float
+    noise_reason: str | None
+    """Why these figures cannot be relied on, in words; None where nothing speaks against them."""
 
 
 class LayerSummary(BaseModel):
@@ -88,6 +90,8 @@ class Summary(BaseModel):
     flops_reduction: float | None
     layers: tuple[LayerSummary, ...]
     variants: tuple[VariantSummary, ...]
+    noise: tuple[str, ...]
+    """Which times cannot be relied on and why, in sentences."""
 
 
 def summarise(outcome: Outcome) -> Summary:
@@ -103,6 +107,7 @@ def summarise(outcome: Outcome) -> Summary:
         flops_reduction=plan.flops_reduction if plan else None,
         layers=tuple(LayerSummary(heads=len(x.heads), neurons=len(x.neurons)) for x in plan.layers) if plan else (),
         variants=tuple(_of_variant(proof, outcome.shapes, outcome.timing) for proof in outcome.proofs),
+        noise=outcome.noise,
     )
 
 
@@ -134,4 +139,5 @@ def _of_shape(shape: ShapeLatency) -> ShapeSummary:
         speedup=shape.speedup,
         speedup_low=shape.speedup_low,
         speedup_high=shape.speedup_high,
+        noise_reason=shape.noise_reason,
     )

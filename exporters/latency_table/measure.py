@@ -5,15 +5,20 @@ number: in context, caches included. The other kind of sublayer has half its uni
 have. Every model takes turns with the same reference, so that what the machine does in between cancels out.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 from scipy.optimize import isotonic_regression
 
-from exporters.latency import NoiseCheck, TimingSettings, speedup_interval, timed_in_turn
+from exporters.latency import TimingSettings, speedup_interval, timed_in_turn
 from exporters.latency_table.record import CheckedWidths, CostCurve, EncoderDimensions, ShapeTable, Widths
+from exporters.noise import Disturbance, NoiseCheck, total
+from exporters.parts import FinishedParts
 from exporters.runners.base import Runner
 from exporters.spec import ModelSpec, Shape
 from exporters.timers import Timer
@@ -40,6 +45,7 @@ class TableRequest:
         shapes: the shapes to time.
         align: FFN widths are multiples of this.
         timer: how calls are timed.
+        threads: how many threads the models run with.
 
     """
 
@@ -48,6 +54,7 @@ class TableRequest:
     shapes: Sequence[Shape]
     align: int
     timer: Timer
+    threads: int = 1
 
 
 def head_counts(heads: int) -> list[int]:
@@ -63,8 +70,36 @@ def ffn_widths(neurons: int, align: int) -> list[int]:
     return [0, *sorted(x for x in aligned if x < neurons), neurons]
 
 
+class _ModelTimes(BaseModel):
+    """One model's times at one shape, beside the reference.
+
+    Attributes:
+        ratios: its time over the reference's, of each pair of blocks.
+        reference_s: what calls of the reference took meanwhile, in seconds.
+        disturbance: what kept the threads from the processors meanwhile.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ratios: tuple[float, ...]
+    reference_s: tuple[float, ...]
+    disturbance: Disturbance | None
+
+
+class _ModelAtShapes(BaseModel):
+    """One model's times at every shape, in their order: a finished part of the work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shapes: tuple[_ModelTimes, ...]
+
+
 def measure_table(
-    request: TableRequest, open_at: OpenAt, progress: Callable[[float], None] = lambda _: None
+    request: TableRequest,
+    open_at: OpenAt,
+    progress: Callable[[float], None] = lambda _: None,
+    parts: FinishedParts | None = None,
 ) -> tuple[ShapeTable, ...]:
     """Measure the costs at every shape.
 
@@ -72,8 +107,10 @@ def measure_table(
         request: what.
         open_at: opens the model at some widths; two are open at a time.
         progress: told the share that is done.
+        parts: where finished models' times are kept and taken from.
 
     """
+    parts = parts or FinishedParts()
     sizes = request.dimensions
     heads, neurons = head_counts(sizes.heads), ffn_widths(sizes.neurons, request.align)
     middle = (heads[len(heads) // 2], min(neurons, key=lambda width: abs(width - sizes.neurons / 2)))
@@ -84,32 +121,40 @@ def measure_table(
     # the dense model's time divides all others, so that no single bad moment may decide it
     models: list[Widths] = [dense, *others[:half], dense, *others[half:], dense]
     reference = [middle] * sizes.layers
-    ratios: dict[tuple[tuple[int, int], ...], list[list[float]]] = {}
-    noise: list[NoiseCheck] = []
-    reference_ms: list[list[float]] = [[] for _ in request.shapes]
-    with open_at(reference) as middle_runner:
+    found: list[tuple[Widths, _ModelAtShapes]] = []
+    with contextlib.ExitStack() as stack:
+        opened: list[Runner] = []
+
+        def middle_runner() -> Runner:  # only where there is something left to time beside it
+            if not opened:
+                opened.append(stack.enter_context(open_at(reference)))
+            return opened[0]
+
         for number, widths in enumerate(models):
-            with open_at(widths) as runner:
-                found = ratios.setdefault(tuple(widths), [[] for _ in request.shapes])
-                for index, shape in enumerate(request.shapes):
-                    timed = timed_in_turn((runner, middle_runner), request.spec, shape, TIMING, request.timer)
-                    found[index].extend(timed.ratios)
-                    reference_ms[index] += timed.seconds[1]
-                    if list(widths) == reference:  # the same model twice
-                        low, high = speedup_interval(timed.ratios)
-                        noise.append(NoiseCheck(ratio=float(np.median(timed.ratios)), low=low, high=high))
+            measure = partial(_model_times, request, open_at, widths, middle_runner)
+            found.append((widths, parts.once(f"model-{number:03d}", _ModelAtShapes, measure)))
             progress((number + 1) / len(models))
     return tuple(
-        _shape_table(
-            request,
-            str(shape),
-            {widths: float(np.median(found[index])) for widths, found in ratios.items()},
-            middle,
-            uneven,
-            1000 * float(np.median(reference_ms[index])),
-            noise[index],
-        )
+        _shape_table(request, str(shape), [(widths, x.shapes[index]) for widths, x in found], middle, uneven)
         for index, shape in enumerate(request.shapes)
+    )
+
+
+def _model_times(
+    request: TableRequest, open_at: OpenAt, widths: Widths, open_reference: Callable[[], Runner]
+) -> _ModelAtShapes:
+    """Time one model beside the reference at every shape."""
+    reference = open_reference()
+    with open_at(widths) as runner:
+        timed = [
+            timed_in_turn((runner, reference), request.spec, shape, TIMING, request.timer, request.threads)
+            for shape in request.shapes
+        ]
+    return _ModelAtShapes(
+        shapes=tuple(
+            _ModelTimes(ratios=tuple(x.ratios.tolist()), reference_s=tuple(x.seconds[1]), disturbance=x.disturbance)
+            for x in timed
+        )
     )
 
 
@@ -126,14 +171,21 @@ def _random_widths(
 def _shape_table(
     request: TableRequest,
     shape: str,
-    times: dict[tuple[tuple[int, int], ...], float],
+    found: Sequence[tuple[Widths, _ModelTimes]],
     middle: tuple[int, int],
     uneven: Sequence[tuple[tuple[int, int], ...]],
-    middle_ms: float,
-    noise: NoiseCheck,
 ) -> ShapeTable:
     """Turn times relative to the reference into costs relative to the dense model."""
     sizes = request.dimensions
+    ratios: dict[tuple[tuple[int, int], ...], list[float]] = {}
+    for widths, timed in found:
+        ratios.setdefault(tuple(widths), []).extend(timed.ratios)
+    times = {widths: float(np.median(x)) for widths, x in ratios.items()}
+    middle_ms = 1000 * float(np.median([x for _, timed in found for x in timed.reference_s]))
+    itself = np.asarray(ratios[(middle,) * sizes.layers])  # the same model twice
+    low, high = speedup_interval(itself)
+    noise = NoiseCheck(ratio=float(np.median(itself)), low=low, high=high)
+    disturbance = total(x.disturbance for _, x in found)
     dense = times[((sizes.heads, sizes.neurons),) * sizes.layers]
 
     def share(heads: int, neurons: int) -> float:
@@ -144,7 +196,15 @@ def _shape_table(
     ffn = cost_curve(neurons, [share(middle[0], n) for n in neurons], sizes.layers)
     rest = share(*middle) - sizes.layers * float(attention.at(middle[0]) + ffn.at(middle[1]))
     fixed = max(LEAST_FIXED, rest)
-    table = ShapeTable(shape=shape, dense_ms=middle_ms * dense, fixed=fixed, attention=attention, ffn=ffn, noise=noise)
+    table = ShapeTable(
+        shape=shape,
+        dense_ms=middle_ms * dense,
+        fixed=fixed,
+        attention=attention,
+        ffn=ffn,
+        noise=noise,
+        disturbance=disturbance,
+    )
     checks = tuple(
         CheckedWidths(widths=widths, predicted=table.share(widths), measured=times[widths] / dense) for widths in uneven
     )

@@ -5,15 +5,15 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from exporters.errors import TableError
-from exporters.latency import NoiseCheck
 from exporters.machine import MachineRecord
+from exporters.noise import Disturbance, NoiseCheck, noise_reason
 
 Widths = Sequence[tuple[int, int]]
 """How many heads and neurons each layer has, from the bottom."""
@@ -95,6 +95,7 @@ class ShapeTable(_Record):
         ffn: what an FFN sublayer costs.
         checks: how right the sum of these is for layers of unequal widths, drawn at random.
         noise: the check of the machine.
+        disturbance: what kept the threads from the processors while it was measured; None where a GPU was timed.
 
     """
 
@@ -105,6 +106,12 @@ class ShapeTable(_Record):
     ffn: CostCurve
     checks: tuple[CheckedWidths, ...] = ()
     noise: NoiseCheck | None = None
+    disturbance: Disturbance | None = None
+
+    @property
+    def noise_reason(self) -> str | None:
+        """Why these costs cannot be trusted, in words; None where nothing speaks against them."""
+        return noise_reason(self.noise, self.disturbance)
 
     def share(self, widths: Widths) -> float:
         """Return the share of the dense model's time that a model of these widths takes, by the additive model."""
@@ -155,11 +162,7 @@ class LatencyTable(_Record):
 
     def sealed(self) -> Self:
         """Return the table with the hash of its content."""
-        return self.model_copy(update={"sha256": self._hash()})
-
-    def _hash(self) -> str:
-        content = self.model_dump(mode="json", exclude={"sha256"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return self.model_copy(update={"sha256": _hash_of(json.loads(self.model_dump_json()))})
 
     def to_json(self) -> str:
         """Return the table as JSON text."""
@@ -178,14 +181,15 @@ class LatencyTable(_Record):
 
         """
         try:
-            table = cls.model_validate_json(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            table = cls.model_validate_json(text)
         except (OSError, UnicodeDecodeError) as error:
             raise TableError(f"The latency table {path} cannot be read: {error}.") from error
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"]) or "the whole"
             raise TableError(f"{path} is not a latency table of this version: {where}: {problem['msg']}.") from error
-        if table.sha256 != table._hash():
+        if table.sha256 != _file_hash(text):
             raise TableError(
                 f"{path} was changed after it was measured: its hash is not that of its content. Measure it again with "
                 "kprune-export profile-target."
@@ -231,6 +235,23 @@ class LatencyTable(_Record):
         )
 
 
+def _file_hash(text: str) -> str | None:
+    """Return the hash of a table's file as it is, since a later version's records may hold more; None if it has none.
+
+    Numbers of thousands of digits have none, which may stand where nobody reads them.
+    """
+    try:
+        return _hash_of(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _hash_of(content: dict[str, Any]) -> str:
+    """Return the hash of a table's content as JSON values, but for the hash itself."""
+    hashed = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def _ascends(numbers: Sequence[float], least: float = 0) -> bool:
     return all(after - before >= least for before, after in pairwise(numbers))
 
@@ -249,6 +270,7 @@ def fingerprint(machine: MachineRecord, threads: int, runtime: str) -> dict[str,
         "processor": machine.cpu_model,
         "instruction set": ", ".join(machine.instruction_sets) or "none known",
         "processors": str(machine.cpus),
+        "CPU quota": "none" if machine.cpu_quota is None else f"{machine.cpu_quota:g}",
         "threads": str(threads),
         "GPU": machine.gpu.name if machine.gpu else "none",
     }

@@ -1,5 +1,6 @@
 """One interface for everything that can run a model: torch, ONNX Runtime, and engines."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
@@ -24,6 +25,11 @@ class Runner(ABC):
 
     name: str
     """The runtime, as reports call it."""
+
+    @property
+    def process_id(self) -> int:
+        """The number of the process that the model runs in."""
+        return os.getpid()
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,5 @@
 """Running an ONNX model in ONNX Runtime with its inputs and outputs in the device's own memory."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exporters.cpu_quota import usable_cpus
 from exporters.errors import RunnerError
 from exporters.runners.base import first_line
 from exporters.runners.device import CPU, DeviceRunner, cuda_device
@@ -36,6 +36,7 @@ class BoundOnnxRuntimeRunner(DeviceRunner):
         threads: threads for one operator on the CPU; as many as the process may use unless given.
         provider: the execution provider that must run the graph; nothing else takes its place.
         provider_options: more of its options, which win over those set here.
+        timed: whether it is opened to be timed, which decides the CPU's threads as in `OnnxRuntimeRunner`.
 
     Raises:
         MissingRuntimeError: there is no GPU, or the provider is not there, cannot start, or would leave work
@@ -50,11 +51,13 @@ class BoundOnnxRuntimeRunner(DeviceRunner):
         threads: int | None = None,
         provider: str = CUDA_PROVIDER,
         provider_options: Mapping[str, str] | None = None,
+        *,
+        timed: bool = False,
     ) -> None:
         import onnxruntime
 
         super().__init__(CPU if provider == CPU_PROVIDER else cuda_device(f"ONNX Runtime's {provider}"))
-        options = session_options(threads or len(os.sched_getaffinity(0)))
+        options = session_options(threads or usable_cpus(), timed=timed)
         chosen = self._stream_options() | dict(provider_options or {})
         self._session: Any = open_session(path, options, provider, chosen)
         self.name = f"onnxruntime ({provider.removesuffix('ExecutionProvider')}, bound)"

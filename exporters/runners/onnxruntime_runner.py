@@ -1,11 +1,11 @@
 """Running an ONNX model in ONNX Runtime."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from exporters.cpu_quota import usable_cpus
 from exporters.errors import MissingRuntimeError, RunnerError
 from exporters.runners.base import Array, Feeds, Runner, first_line
 from exporters.spec import TensorSpec
@@ -40,25 +40,27 @@ DISABLE_QDQ_FUSION = "session.disable_quant_qdq"
 """https://onnxruntime.ai/docs/api/c/onnxruntime__session__options__config__keys_8h.html"""
 _QUIET = 3  # errors only
 _pool_threads: int | None = None
+"""How many threads the shared pool has, or will have; None where sessions share none."""
+_pool_is_made = False
 
 
 def share_thread_pool(threads: int) -> None:
-    """Make all ONNX Runtime sessions of this process share one pool of threads.
+    """Make all ONNX Runtime sessions of this process that are opened to be timed share one pool of threads.
 
-    Sessions with pools of their own disturb each other: an idle session's threads spin for a while and
-    take the cores from the session that is being timed. With a shared pool each of several sessions is
-    as fast as if it were alone. For programs that own their process: the size cannot change later, and
-    every other session made in the process has to set ``use_per_session_threads`` to false.
+    Its threads spin for some tens of milliseconds after a call, to be quick at the next, as they do where the model is
+    deployed. Sessions with spinning pools of their own would take the processors from each other; with a shared pool
+    each of several sessions is as fast as if it were alone. For programs that own their process: the size cannot
+    change later.
+
+    The pool is made when the first session to be timed is opened. From then on ONNX Runtime lets no session of the
+    process have threads of its own, so that those that are not timed share it too.
 
     Raises:
         RunnerError: the pool is there already, with another number of threads.
 
     """
-    import onnxruntime
-
     global _pool_threads
     if _pool_threads is None:
-        onnxruntime.set_global_thread_pool_sizes(threads, 1)
         _pool_threads = threads
     elif _pool_threads != threads:
         raise RunnerError(
@@ -67,15 +69,15 @@ def share_thread_pool(threads: int) -> None:
 
 
 def pool_description() -> str:
-    """Say in words which threads the runners of this process use."""
+    """Say in words which threads runners that are timed in this process use."""
     return "own thread pools that do not spin" if _pool_threads is None else "a shared thread pool"
 
 
 class OnnxRuntimeRunner(Runner):
     """An ONNX Runtime session with default graph optimisations.
 
-    It uses the shared pool, where `share_thread_pool` has made one. Otherwise it has a pool of its own whose
-    threads do not spin, which costs a little speed but disturbs no other session.
+    It has a pool of its own whose threads do not spin, which costs a little speed but leaves the processors to others.
+    One that is timed uses the shared pool, where `share_thread_pool` was called, and so do all that are opened later.
 
     Args:
         path: the ONNX file.
@@ -83,6 +85,7 @@ class OnnxRuntimeRunner(Runner):
         provider: the execution provider that must run the graph; nothing else takes its place.
         fuse_quantized: whether quantized products run on the provider's integer kernels. Otherwise each node computes
             what the ONNX standard says of it, in float32, so that the graph is checked and not the kernels.
+        timed: whether it is opened to be timed.
 
     Raises:
         MissingRuntimeError: the provider is not in this build, cannot start here, or would leave work to the CPU.
@@ -91,9 +94,15 @@ class OnnxRuntimeRunner(Runner):
     """
 
     def __init__(
-        self, path: Path, threads: int | None = None, provider: str = CPU_PROVIDER, *, fuse_quantized: bool = True
+        self,
+        path: Path,
+        threads: int | None = None,
+        provider: str = CPU_PROVIDER,
+        *,
+        timed: bool = False,
+        fuse_quantized: bool = True,
     ) -> None:
-        options = session_options(threads or len(os.sched_getaffinity(0)))
+        options = session_options(threads or usable_cpus(), timed=timed)
         if not fuse_quantized:
             options.add_session_config_entry(DISABLE_QDQ_FUSION, "1")
         self._session: Any = open_session(path, options, provider)
@@ -128,8 +137,14 @@ class OnnxRuntimeRunner(Runner):
         return dict(zip(self._output_names, values, strict=True))
 
 
-def session_options(threads: int) -> Any:
+def session_options(threads: int, *, timed: bool = False) -> Any:
     """Return options for a session that does not disturb others: see `OnnxRuntimeRunner`.
+
+    https://onnxruntime.ai/docs/performance/tune-performance/threading.html
+
+    Args:
+        threads: threads for one operator.
+        timed: whether the session is to be timed.
 
     Raises:
         RunnerError: the shared pool has another number of threads.
@@ -139,12 +154,16 @@ def session_options(threads: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
-    if _pool_threads is None:
+    global _pool_is_made
+    if _pool_threads is not None and (timed or _pool_is_made):
+        share_thread_pool(threads)
+        if not _pool_is_made:
+            onnxruntime.set_global_thread_pool_sizes(threads, 1)
+            _pool_is_made = True
+        options.use_per_session_threads = False
+    else:
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    else:
-        share_thread_pool(threads)
-        options.use_per_session_threads = False
     return options
 
 

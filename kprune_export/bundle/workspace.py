@@ -20,7 +20,7 @@ from kprune_export.bundle.manifest import FileRecord, Manifest, StageRecord, rec
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError
 from kprune_export.output.folder import OutputFolder
-from kprune_export.output.work import remove_tree
+from kprune_export.output.work import refuse_links, remove_tree
 from pruning.checkpoint.source import file_sha256
 
 logger = logging.getLogger(__name__)
@@ -68,8 +68,15 @@ class Workspace:
                 raise
 
     def scratch(self, stage: str) -> Path:
-        """Return a folder in which a stage may keep unfinished work across runs."""
-        return self._folder.subfolder(_SCRATCH, stage)
+        """Return a folder in which a stage may keep unfinished work across runs.
+
+        Raises:
+            OutputFolderError: it holds a symbolic link, or as `OutputFolder.subfolder`.
+
+        """
+        folder = self._folder.subfolder(_SCRATCH, stage)
+        refuse_links((folder, *folder.rglob("*")))
+        return folder
 
     def begin(self, stage: str) -> Path:
         """Return an empty folder for a stage to write its outputs into."""

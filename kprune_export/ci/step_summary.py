@@ -10,7 +10,8 @@ def summary_markdown(summary: Summary) -> str:
     verdict = f"**{markdown_text(summary.verdict_in_words)}**" if summary.verdict_in_words else ""
     removed = "" if summary.flops_reduction is None else f"{summary.flops_reduction:.2%} of the encoder's FLOPs removed"
     tables = (_checks(checks_of(summary)), *map(_figures, summary.variants))
-    parts = (f"## kprune-export {summary.command}", verdict, removed, *(markdown_table(x) for x in tables if x.rows))
+    head = (f"## kprune-export {summary.command}", verdict, removed, *map(markdown_text, summary.noise))
+    parts = (*head, *(markdown_table(x) for x in tables if x.rows))
     return "\n\n".join(part for part in parts if part) + "\n\n"
 
 
@@ -34,7 +35,8 @@ def _figures(variant: VariantSummary) -> Section:
                 f"p50 at {x.shape}, ms",
                 f"{x.dense_p50_ms:.2f}",
                 f"{x.pruned_p50_ms:.2f}",
-                f"{x.speedup:.2f} times as fast ({x.speedup_low:.2f} to {x.speedup_high:.2f})",
+                f"{x.speedup:.2f} times as fast ({x.speedup_low:.2f} to {x.speedup_high:.2f})"
+                f"{', noisy' if x.noise_reason else ''}",
             )
             for x in variant.latency
         ),

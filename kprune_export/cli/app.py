@@ -35,6 +35,7 @@ from kprune_export.cli.triton import triton
 from kprune_export.cli.validate import validate
 from kprune_export.cli.verify import verify
 from kprune_export.errors import ExitCode, Termination, exit_code_of, message_of
+from kprune_export.waiting import choose_waiting
 
 TRACEBACK_VARIABLE = "KPRUNE_EXPORT_TRACEBACK"
 
@@ -109,6 +110,7 @@ for _name, _command in (
 
 def main() -> None:
     """Run the command line."""
+    choose_waiting()  # before any command imports torch
     prepare_streams()
     code: str | int | None = None
     try:

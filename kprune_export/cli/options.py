@@ -287,7 +287,9 @@ Shapes = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(help="Threads to run with.", show_default="all processors", rich_help_panel=PROOF),
+    typer.Option(
+        help="Threads to run with.", show_default="all processors, or the CPU quota rounded up", rich_help_panel=PROOF
+    ),
 ]
 TimingSeconds = Annotated[
     float | None,

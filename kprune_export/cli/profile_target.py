@@ -73,6 +73,7 @@ def _show(table: "LatencyTable", output: Path) -> None:
     from rich.table import Table
 
     from kprune_export.cli.console import output_console
+    from kprune_export.noise import table_remark
 
     console = output_console()
     for shape in table.shapes:
@@ -94,10 +95,6 @@ def _show(table: "LatencyTable", output: Path) -> None:
         console.print(shown)
         errors = ", ".join(f"{check.error:+.1%}" for check in shape.checks)
         console.print(f"Sums are off by {errors} for layers of unequal widths drawn at random.")
-        if shape.noise and not shape.noise.quiet:
-            console.print(
-                f"This machine is noisy: a model is {shape.noise.ratio:.2f} times as fast as itself "
-                f"({shape.noise.low:.2f} to {shape.noise.high:.2f}).",
-                style="red",
-            )
+    if remark := table_remark(table):
+        console.print(remark, style="red", markup=False)
     console.print(f"Written to {output}", markup=False)

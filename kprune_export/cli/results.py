@@ -9,7 +9,7 @@ from kprune_export.cli.console import output_console
 from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 from kprune_export.gates import Verdict
-from kprune_export.summary import Summary, VariantSummary
+from kprune_export.summary import ShapeSummary, Summary, VariantSummary
 from kprune_export.tables import Section
 
 _CODES: dict[Verdict | None, ExitCode] = {"failed": ExitCode.GATE_FAILED, "undecided": ExitCode.UNDECIDED}
@@ -32,6 +32,8 @@ def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
         console.print(f"To time it with NVIDIA's tool: {command}", markup=False, soft_wrap=True)
     if summary.gates:
         console.print(gates_table(summary))
+    for remark in summary.noise:
+        console.print(Text(remark, "yellow"))
     if summary.verdict_in_words:
         colour = "green" if code is ExitCode.OK else "red"
         console.print(Text.assemble("Verdict: ", (summary.verdict_in_words, colour)))
@@ -77,7 +79,7 @@ def variants_table(summary: Summary) -> Table:
     for name in shapes:
         table.add_column(f"at {name}", justify="right")
     for variant in summary.variants:
-        speedups = {shape.shape: f"{shape.speedup:.2f} x" for shape in variant.latency}
+        speedups = {shape.shape: f"{shape.speedup:.2f} x{_mark(shape)}" for shape in variant.latency}
         engine = f"{variant.engine_bytes / 2**20:.1f}" if variant.engine_bytes else ""
         table.add_row(
             variant.variant,
@@ -96,9 +98,10 @@ def _figures(variant: VariantSummary) -> list[tuple[str, str, str, str]]:
     rows = []
     twins = {shape.shape: shape for shape in variant.twin_latency}
     for shape in variant.latency:
-        gain = f"{shape.speedup:.2f} times as fast ({shape.speedup_low:.2f} to {shape.speedup_high:.2f})"
+        interval = f"{shape.speedup_low:.2f} to {shape.speedup_high:.2f}"
+        gain = f"{shape.speedup:.2f} times as fast ({interval}){_mark(shape)}"
         if twin := twins.get(shape.shape):
-            gain += f"; {twin.speedup:.2f} times dense in the same precision"
+            gain += f"; {twin.speedup:.2f} times dense in the same precision{_mark(twin)}"
         rows.append((f"p50 at {shape.shape}, ms", f"{shape.dense_p50_ms:.2f}", f"{shape.pruned_p50_ms:.2f}", gain))
     if variant.fidelity and not variant.latency:
         rows.append(("latency", "", "not timed", "its runtime is not on this machine: validate where it will serve"))
@@ -114,6 +117,11 @@ def _figures(variant: VariantSummary) -> list[tuple[str, str, str, str]]:
     if variant.parity_passed is not None:
         rows.append(("parity with torch", "", "holds", f"largest difference {variant.worst_parity_error:.1e}"))
     return rows
+
+
+def _mark(shape: ShapeSummary) -> str:
+    """Return what stands behind a figure that cannot be relied on."""
+    return ", noisy" if shape.noise_reason else ""
 
 
 def gates_table(summary: Summary) -> Table:

@@ -121,9 +121,12 @@ def _notes(before: BundleContent, after: BundleContent) -> Iterator[str]:
         yield "Latency was measured on different machines: compare the speedups, not the times."
 
     for content in (before, after):
-        shapes = [shape for report in content.latency.values() for shape in report.shapes]
-        if any(shape.noise and not shape.noise.quiet for shape in shapes):
-            yield f"The machine was noisy when {content.path} was timed: its speedups may be off by more than they say."
+        reasons = [f"at {x} {why}" for report in content.latency.values() for x, why in report.noise_reasons.items()]
+        if reasons:
+            yield (
+                f"The machine was noisy when {content.path} was timed, so that its times cannot be relied on: "
+                f"{reasons[0]}."
+            )
 
 
 def _task(manifest: Manifest) -> str:

@@ -28,7 +28,7 @@ def measured(variant: str, content: BundleContent) -> Iterator[Figure]:
     """Yield what a bundle holds of a variant: fidelity, metrics, latency, sizes, and parity.
 
     Times have no direction that is better, and no interval: those of two runs also differ by what else the machine
-    did. Speedups, measured in turn with the dense model, have both.
+    did. Speedups, measured in turn with the dense model, have both; the interval is as much wider as noise makes it.
     """
     if fidelity := content.fidelity.get(variant):
         for measure in fidelity.measures:
@@ -37,7 +37,7 @@ def measured(variant: str, content: BundleContent) -> Iterator[Figure]:
             yield Figure(metric.name.replace("_", " "), metric.pruned, True)
     if latency := content.latency.get(variant):
         for shape in latency.shapes:
-            interval = (shape.speedup_low, shape.speedup_high)
+            interval = (shape.speedup_low / shape.noise_factor, shape.speedup_high * shape.noise_factor)
             yield Figure(f"speedup at {shape.shape}", shape.speedup, True, interval)
         for shape in latency.shapes:
             yield Figure(f"p50 at {shape.shape}, ms", shape.pruned.p50_ms, None)

@@ -22,7 +22,8 @@ BATCH_VALUES = 2**26
 class Evaluation(ABC):
     """One task's way to compare two models, and to score both where labels are given.
 
-    It is told of both models' outputs batch by batch and keeps no more than it needs.
+    It is told of both models' outputs batch by batch, and keeps of each batch no more than it needs: what `reduce`
+    returns, which may be kept on disk and given to `take` in another run.
 
     Args:
         checkpoint: the dense checkpoint.
@@ -59,8 +60,16 @@ class Evaluation(ABC):
         """
 
     @abstractmethod
+    def reduce(self, batch: Batch, dense: Outputs, pruned: Outputs) -> dict[str, Array]:
+        """Return what is needed of both models' outputs for a batch, by name; they may hold anything in padding."""
+
+    @abstractmethod
+    def take(self, batch: Batch, reduced: Outputs) -> None:
+        """Take in what `reduce` returned for a batch."""
+
     def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
         """Take in both models' outputs for a batch, by name; they may hold anything in padding."""
+        self.take(batch, self.reduce(batch, dense, pruned))
 
     @abstractmethod
     def fidelity(self) -> tuple[FidelityMeasure, ...]:

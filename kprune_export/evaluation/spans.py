@@ -7,6 +7,7 @@ import numpy as np
 
 from exporters.fidelity import FidelityMeasure
 from exporters.metrics import TaskMetric
+from exporters.runners.base import Array
 from exporters.spans import NO_ANSWER, Span, SpanLogits, answer_metrics, best_span, span_fidelity
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.alignment import check_fast
@@ -36,11 +37,18 @@ class AnswerEvaluation(Evaluation):
         """Read the answers that are right: a text, a list of texts, or SQuAD's, where an empty list means none."""
         return tuple(_answers(label) for label in labels_of(examples))
 
-    def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
+    def reduce(self, batch: Batch, dense: Outputs, pruned: Outputs) -> dict[str, Array]:  # noqa: ARG002 - as declared
+        """Return both distributions over the texts' tokens, (texts, tokens)."""
+        sides = {"dense": dense, "pruned": pruned}
+        return {
+            f"{side}_{end}": outputs[f"{end}_logits"] for side, outputs in sides.items() for end in ("start", "end")
+        }
+
+    def take(self, batch: Batch, reduced: Outputs) -> None:
         """Keep both distributions over each text's tokens."""
         lengths = batch.attention_mask.sum(1).tolist()
-        for kept, outputs in zip(self._logits, (dense, pruned), strict=True):
-            both = zip(batch.rows, outputs["start_logits"], outputs["end_logits"], lengths, strict=True)
+        for kept, side in zip(self._logits, ("dense", "pruned"), strict=True):
+            both = zip(batch.rows, reduced[f"{side}_start"], reduced[f"{side}_end"], lengths, strict=True)
             kept.update({row: SpanLogits(start[:length], end[:length]) for row, start, end, length in both})
 
     def fidelity(self) -> tuple[FidelityMeasure, ...]:

@@ -33,11 +33,15 @@ class TextEvaluation(Evaluation):
         self.texts = checkpoint.task.texts(examples)
         self._rows: tuple[list[Array], list[Array]] = ([np.empty(0)] * len(self.texts), [np.empty(0)] * len(self.texts))
 
-    def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
+    def reduce(self, batch: Batch, dense: Outputs, pruned: Outputs) -> dict[str, Array]:  # noqa: ARG002 - as declared
+        """Return the outputs, (texts, outputs)."""
+        (left,), (right,) = dense.values(), pruned.values()
+        return {"dense": left, "pruned": right}
+
+    def take(self, batch: Batch, reduced: Outputs) -> None:
         """Keep the outputs."""
-        for rows, outputs in zip(self._rows, (dense, pruned), strict=True):
-            (values,) = outputs.values()
-            for row, output in zip(batch.rows, values, strict=True):
+        for rows, name in zip(self._rows, ("dense", "pruned"), strict=True):
+            for row, output in zip(batch.rows, reduced[name], strict=True):
                 rows[row] = output
 
     @property

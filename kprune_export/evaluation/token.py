@@ -60,15 +60,19 @@ class TokenLabelEvaluation(Evaluation):
         known = iter(read_classes(task.labels, [x for label in rows for x in label if x != IGNORED]).indices)
         return tuple(tuple(IGNORED if x == IGNORED else next(known) for x in label) for label in rows)
 
-    def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
-        """Compare the tokens that count, and keep which labels both choose."""
+    def reduce(self, batch: Batch, dense: Outputs, pruned: Outputs) -> dict[str, Array]:
+        """Compare the tokens that count, (tokens,), and return which labels both choose, (texts, tokens)."""
         counted = batch.counted.bool().numpy()
         (left,), (right,) = dense.values(), pruned.values()
-        if counted.any():
-            self._comparisons.append(compare_classes(left[counted], right[counted]))
+        compared = _as_arrays(compare_classes(left[counted], right[counted])) if counted.any() else {}
+        return compared | {"dense": left.argmax(-1), "pruned": right.argmax(-1)}
+
+    def take(self, batch: Batch, reduced: Outputs) -> None:
+        """Keep the comparison and the labels."""
+        self._comparisons += _as_comparisons(reduced)
         if self.labels is not None:
-            for chosen, logits in zip(self._chosen, (left, right), strict=True):
-                chosen.update(zip(batch.rows, logits.argmax(-1), strict=True))
+            for chosen, name in zip(self._chosen, ("dense", "pruned"), strict=True):
+                chosen.update(zip(batch.rows, reduced[name], strict=True))
 
     def fidelity(self) -> tuple[FidelityMeasure, ...]:
         """Sum up the comparisons."""
@@ -111,11 +115,15 @@ class TokenFeatureEvaluation(Evaluation):
         """Refuse: tokens' vectors are scored by nothing."""
         raise LabelError("Tokens' features have no metric of their own, so labels have no use.")
 
-    def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
-        """Compare the tokens."""
+    def reduce(self, batch: Batch, dense: Outputs, pruned: Outputs) -> dict[str, Array]:
+        """Compare the tokens, (tokens,)."""
         counted = batch.counted.bool().numpy()
         (left,), (right,) = dense.values(), pruned.values()
-        self._cosines.append(row_cosines(left[counted], right[counted]))
+        return {"cosines": row_cosines(left[counted], right[counted])}
+
+    def take(self, batch: Batch, reduced: Outputs) -> None:  # noqa: ARG002 - as declared
+        """Keep the cosines."""
+        self._cosines.append(reduced["cosines"])
 
     def fidelity(self) -> tuple[FidelityMeasure, ...]:
         """Sum up the cosines."""
@@ -141,17 +149,23 @@ class MaskedWordEvaluation(Evaluation):
         """Read nothing: the masked tokens themselves are what is right."""
         return ()
 
-    def add(self, batch: Batch, dense: Outputs, pruned: Outputs) -> None:
-        """Compare the masked tokens, and look what was there."""
+    def reduce(self, batch: Batch, dense: Outputs, pruned: Outputs) -> dict[str, Array]:
+        """Compare the masked tokens, and look what was there: (masked tokens,)."""
         counted = batch.counted.bool().numpy()
         if not counted.any():
-            return
+            return {}
         (left,), (right,) = (tuple(x.values()) for x in (dense, pruned))
         left, right = left[counted], right[counted]
-        self._comparisons.append(compare_classes(left, right))
         there = [self._tokens[batch.rows[text]][place] for text, place in zip(*counted.nonzero(), strict=True)]
-        for hits, logits in zip(self._hits, (left, right), strict=True):
-            hits.extend((logits.argmax(-1) == there).tolist())
+        hits = {"dense": left.argmax(-1) == there, "pruned": right.argmax(-1) == there}
+        return _as_arrays(compare_classes(left, right)) | hits
+
+    def take(self, batch: Batch, reduced: Outputs) -> None:  # noqa: ARG002 - as declared
+        """Keep the comparison and what was found."""
+        found = _as_comparisons(reduced)
+        self._comparisons += found
+        for hits, name in zip(self._hits, ("dense", "pruned"), strict=True):
+            hits.extend(reduced[name].tolist() if found else ())
 
     def fidelity(self) -> tuple[FidelityMeasure, ...]:
         """Sum up the comparisons."""
@@ -161,6 +175,15 @@ class MaskedWordEvaluation(Evaluation):
         """Return the share of masked tokens that are found."""
         dense, pruned = (float(np.mean(hits)) for hits in self._hits)
         return (TaskMetric(name="masked_accuracy", dense=dense, pruned=pruned, examples=len(self._hits[0])),)
+
+
+def _as_arrays(comparison: ClassComparison) -> dict[str, Array]:
+    return {"agrees": comparison.agrees, "kl": comparison.kl}
+
+
+def _as_comparisons(reduced: Outputs) -> list[ClassComparison]:
+    """Return the comparison of a batch, where it had a token that counts."""
+    return [ClassComparison(reduced["agrees"], reduced["kl"])] if "agrees" in reduced else []
 
 
 def joined(comparisons: Sequence[ClassComparison]) -> ClassComparison:

@@ -20,6 +20,10 @@ def _at(shape: ShapeLatency) -> str:
     if shape.clocks:
         told = [f"{clock.sm_mhz} MHz" if clock.sm_mhz else "an unknown clock" for clock in shape.clocks]
         parts.append(f"GPU at {told[0]} before, {told[-1]} after")
+    if shape.disturbance and shape.disturbance.waited_s is not None:
+        parts.append(f"threads waited for a processor {shape.disturbance.waiting_share:.1%} of the time")
+    if shape.disturbance and shape.disturbance.throttled_periods is not None:
+        parts.append(f"stopped by the CPU quota in {shape.disturbance.throttled_periods} periods")
     return f"{shape.shape}: {'; '.join(parts)}"
 
 

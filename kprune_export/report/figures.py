@@ -53,7 +53,8 @@ def latency_figure(shapes: Sequence[ShapeLatency]) -> str:
             inside = [x for x in stats.samples_ms if x <= high]
             axis.hist(inside, bins=60, range=(low, high), color=colour, density=True, label=name)
             axis.axvline(stats.p50_ms, color=colour, linewidth=1)
-        axis.set_title(f"{shape.shape}: {shape.speedup:.2f} times as fast", color=INK, loc="left")
+        noisy = ", noisy" if shape.noise_reason else ""
+        axis.set_title(f"{shape.shape}: {shape.speedup:.2f} times as fast{noisy}", color=INK, loc="left")
         axis.set_xlabel("ms a call, up to p99", color=INK)
         axis.set_yticks([])
         axis.tick_params(axis="x", colors=INK)

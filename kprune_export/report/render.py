@@ -37,6 +37,8 @@ class ReportContent:
     gates: tuple[GateResult, ...]
     notes: tuple[str, ...] = ()
     target: TargetOutcome | None = None
+    noise: tuple[str, ...] = ()
+    """Which times cannot be relied on, in sentences."""
 
     @property
     def trtexec(self) -> tuple[str, ...]:

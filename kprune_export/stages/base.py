@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from exporters.parts import FinishedParts
 from kprune_export.job import Job
 
 Files = Callable[[str], Path]
@@ -28,6 +29,7 @@ class Desk:
         files: where the outputs of earlier stages are.
         folder: an empty folder for the outputs, under their paths in the bundle.
         scratch: a folder that survives a kill, for work that can be gone on with.
+        parts: the stage's finished parts, which survive a kill.
         progress: to be told the share of the stage that is done.
 
     """
@@ -35,6 +37,7 @@ class Desk:
     files: Files
     folder: Path
     scratch: Path
+    parts: FinishedParts
     progress: ShareDone
 
 

@@ -1,10 +1,10 @@
 """Take the files of a bundle that is validated."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from exporters.parts import link_or_copy
 from kprune_export.bundle.layout import CHECKPOINT, ENGINES, MANIFEST, ONNX_FOLDER, PLAN, TARGET
 from kprune_export.errors import BundleError
 from kprune_export.job import Job
@@ -32,9 +32,9 @@ class BundleStage(Stage):
         bundle = _bundle(job)
         for name in self.outputs:
             if (bundle / name).is_dir():
-                shutil.copytree(bundle / name, desk.folder / name, copy_function=_link_or_copy)
+                shutil.copytree(bundle / name, desk.folder / name, copy_function=link_or_copy)
             else:
-                _link_or_copy(bundle / name, desk.folder / name)
+                link_or_copy(bundle / name, desk.folder / name)
         desk.progress(1.0)
 
 
@@ -42,10 +42,3 @@ def _bundle(job: Job) -> Path:
     if job.bundle is None:
         raise BundleError("There is no bundle to validate.")
     return job.bundle
-
-
-def _link_or_copy(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without hard links
-        shutil.copyfile(source, target)

@@ -6,6 +6,7 @@ from typing import Any
 
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.build import engine_from_onnx
+from exporters.tensorrt.sidecar import EngineRecord
 from exporters.variants import Runtime, Variant
 from kprune_export.bundle.layout import ENGINES, ONNX_FOLDER
 from kprune_export.job import Job
@@ -30,7 +31,7 @@ class EngineStage(Stage):
     def execute(self, job: Job, desk: Desk) -> None:
         """Build, prove the precision, and write plan, record and log."""
         checkpoint = exported_checkpoint(job, desk.files)
-        build_engines(checkpoint, job, job.variants, desk.files(ONNX_FOLDER), desk.folder / ENGINES, desk.progress)
+        build_engines(checkpoint, job, job.variants, desk.files(ONNX_FOLDER), desk.folder / ENGINES, desk)
 
 
 class DenseEngineStage(Stage):
@@ -50,7 +51,7 @@ class DenseEngineStage(Stage):
     def execute(self, job: Job, desk: Desk) -> None:
         """Build."""
         folder = desk.folder / self.outputs[0]
-        build_engines(job.source, job, job.dense_variants, desk.files(DENSE_FOLDER), folder, desk.progress)
+        build_engines(job.source, job, job.dense_variants, desk.files(DENSE_FOLDER), folder, desk)
 
 
 def engine_settings(job: Job) -> dict[str, Any]:
@@ -69,19 +70,18 @@ def build_engines(
     variants: Sequence[Variant],
     graphs: Path,
     folder: Path,
-    progress: ShareDone,
+    desk: Desk,
 ) -> None:
     """Build the engines of all TensorRT variants into a new folder."""
     folder.mkdir()
     spec = model_spec(checkpoint, job.versions)
     wanted = [variant for variant in variants if variant.runtime is Runtime.TENSORRT]
     for done, variant in enumerate(wanted):
-        engine_from_onnx(
-            graphs / variant.file_name,
-            spec,
-            variant.precision,
-            folder,
-            variant.stem,
-            job.recipe.engine,
-            part_of(progress, done, len(wanted)),
-        )
+        progress = part_of(desk.progress, done, len(wanted))
+
+        def build(target: Path, variant: Variant = variant, progress: ShareDone = progress) -> EngineRecord:
+            path, settings = graphs / variant.file_name, job.recipe.engine
+            return engine_from_onnx(path, spec, variant.precision, target, variant.stem, settings, progress).record
+
+        desk.parts.files_once(str(variant), EngineRecord, build, folder)
+        progress(1.0)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import onnx_ir as ir
+
 from exporters.onnx_export import OPSET, exported_graph
 from exporters.runners.base import Feeds
 from exporters.spec import BATCH, SEQUENCE, ModelSpec, TensorSpec
@@ -11,7 +13,7 @@ from exporters.variants import GraphRecord, Variant, write_variant
 from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER
 from kprune_export.job import Job
 from kprune_export.proof import Reports
-from kprune_export.stages.base import Desk, Files, ShareDone, Stage
+from kprune_export.stages.base import Desk, Files, Stage
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.serving import ServingModule
@@ -99,19 +101,25 @@ def feeds_of(checkpoint: EncoderCheckpoint, texts: Sequence[Example], seed: int 
 
 
 def write_variants(
-    checkpoint: EncoderCheckpoint, job: Job, variants: Sequence[Variant], folder: Path, progress: ShareDone
+    checkpoint: EncoderCheckpoint, job: Job, variants: Sequence[Variant], folder: Path, desk: Desk
 ) -> None:
     """Export a checkpoint once and write it in all variants, with a record of what their graphs are."""
     spec = model_spec(checkpoint, job.versions)
-    graph = exported_graph(ServingModule(checkpoint), spec)
     feeds = range_feeds(checkpoint, job)
     folder.mkdir()
+    graph: list[ir.Model] = []  # exported only where a variant is left to write
     records: dict[str, GraphRecord] = {}
     for variant in variants:
-        progress(0.5 + 0.5 * len(records) / len(variants))
-        records[str(variant)] = write_variant(graph, spec, variant, folder, feeds, job.threads)
+
+        def write(target: Path, variant: Variant = variant) -> GraphRecord:
+            if not graph:
+                graph.append(exported_graph(ServingModule(checkpoint), spec))
+                desk.progress(0.5 + 0.5 * len(records) / len(variants))
+            return write_variant(graph[0], spec, variant, target, feeds, job.threads)
+
+        records[str(variant)] = desk.parts.files_once(str(variant), GraphRecord, write, folder)
+        desk.progress(0.5 + 0.5 * len(records) / len(variants))
     Reports[GraphRecord](variants=records).write(folder / GRAPHS)
-    progress(1.0)
 
 
 class ExportStage(Stage):
@@ -129,7 +137,7 @@ class ExportStage(Stage):
     def execute(self, job: Job, desk: Desk) -> None:
         """Export and check the graphs."""
         checkpoint = exported_checkpoint(job, desk.files)
-        write_variants(checkpoint, job, job.variants, desk.folder / ONNX_FOLDER, desk.progress)
+        write_variants(checkpoint, job, job.variants, desk.folder / ONNX_FOLDER, desk)
 
 
 class ExportSourceStage(ExportStage):
@@ -152,7 +160,7 @@ class DenseTwinStage(Stage):
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Export and check the graphs; whether they are right is for the parity stage to say."""
-        write_variants(job.take_dense(), job, job.dense_variants, desk.folder / DENSE_FOLDER, desk.progress)
+        write_variants(job.take_dense(), job, job.dense_variants, desk.folder / DENSE_FOLDER, desk)
 
 
 def _export_settings(job: Job) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from exporters.errors import MeasurementError
 from exporters.fidelity import FidelityReport
 from exporters.isolation import PLACE, IsolatedRunner, IsolatedTimer
 from exporters.latency import LatencyReport, Measured, measure_latency
+from exporters.parts import FinishedParts
 from exporters.runners.available import runs_here
-from exporters.runners.base import Runner
+from exporters.runners.base import Array, Runner
 from exporters.runners.onnxruntime_runner import pool_description
 from exporters.spec import ModelSpec
 from exporters.variants import REFERENCE, GraphRecord, Runtime, Variant
@@ -53,7 +54,8 @@ class FidelityStage(Stage):
                 open_variant(twin, *twins, job.threads) as dense,
                 open_variant(variant, *shipped, job.threads) as pruned,
             ):
-                _evaluate(evaluation, batches, dense, pruned, part_of(desk.progress, done, len(pairs)))
+                parts, progress = desk.parts.within(f"{variant}-{twin}"), part_of(desk.progress, done, len(pairs))
+                _evaluate(evaluation, batches, dense, pruned, parts, progress)
                 runtime = pruned.name
             if twin == REFERENCE:
                 reports[str(variant)] = _report(evaluation, job, sum(len(batch.rows) for batch in batches), runtime)
@@ -106,11 +108,20 @@ def _evaluation(job: Job) -> Evaluation:
 
 
 def _evaluate(
-    evaluation: Evaluation, batches: Sequence[Batch], dense: Runner, pruned: Runner, progress: ShareDone
+    evaluation: Evaluation,
+    batches: Sequence[Batch],
+    dense: Runner,
+    pruned: Runner,
+    parts: FinishedParts,
+    progress: ShareDone,
 ) -> None:
     for done, batch in enumerate(batches, start=1):
-        feeds = {spec.name: batch.inputs[spec.name].numpy() for spec in dense.inputs}
-        evaluation.add(batch, dense.run(feeds), pruned.run(feeds))
+
+        def run(batch: Batch = batch) -> dict[str, Array]:
+            feeds = {spec.name: batch.inputs[spec.name].numpy() for spec in dense.inputs}
+            return evaluation.reduce(batch, dense.run(feeds), pruned.run(feeds))
+
+        evaluation.take(batch, parts.arrays_once(f"batch-{done:06d}", run))
         progress(done / len(batches))
 
 
@@ -149,10 +160,11 @@ def _time(job: Job, desk: Desk, spec: ModelSpec, variant: Variant, twin: Variant
     def opened(opener: Callable[[], AbstractContextManager[Runner]]) -> AbstractContextManager[Runner]:
         return IsolatedRunner(opener, job.threads, timer) if isolates else opener()
 
-    open_dense = partial(open_variant, twin, *twins, job.threads)
+    open_dense = partial(open_variant, twin, *twins, job.threads, timed=True)
     with contextlib.ExitStack() as stack:
         dense = stack.enter_context(opened(open_dense))
-        pruned = stack.enter_context(opened(partial(open_variant, variant, *shipped, job.threads)))
+        open_pruned = partial(open_variant, variant, *shipped, job.threads, timed=True)
+        pruned = stack.enter_context(opened(open_pruned))
         again = None
         if twin.precision is REFERENCE.precision:  # the machine is checked with what speedups are relative to
             again = stack.enter_context(opened(open_dense))
@@ -167,4 +179,5 @@ def _time(job: Job, desk: Desk, spec: ModelSpec, variant: Variant, twin: Variant
             progress,
             IsolatedTimer(timer) if isolates else timer,
             again,
+            desk.parts.within(f"{variant}-{twin}"),
         )

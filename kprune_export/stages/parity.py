@@ -26,7 +26,7 @@ from exporters.variants import GraphRecord, Runtime, Variant
 from kprune_export.bundle.layout import GRAPHS, PARITY
 from kprune_export.job import Job
 from kprune_export.proof import Reports
-from kprune_export.stages.base import Desk, Files, ShareDone, Stage, part_of
+from kprune_export.stages.base import Desk, Files, Stage, part_of
 from kprune_export.stages.export import (
     VariantFolders,
     dense_folders,
@@ -65,7 +65,7 @@ class ParityStage(Stage):
     def compare(self, job: Job, desk: Desk) -> dict[str, ParityReport]:
         """Return the reports by the variants' names."""
         checkpoint = exported_checkpoint(job, desk.files)
-        return parity_of(checkpoint, job, job.variants, shipped_folders(job, desk.files), desk.progress)
+        return parity_of(checkpoint, job, job.variants, shipped_folders(job, desk.files), desk)
 
     def check(self, files: Files) -> None:
         """Stop the run if parity failed.
@@ -89,7 +89,7 @@ class DenseParityStage(ParityStage):
     def compare(self, job: Job, desk: Desk) -> dict[str, ParityReport]:
         """Return the reports by the variants' names."""
         folders = dense_folders(job, desk.files)
-        return parity_of(job.take_dense(), job, job.dense_variants, folders, desk.progress)
+        return parity_of(job.take_dense(), job, job.dense_variants, folders, desk)
 
 
 def parity_of(
@@ -97,7 +97,7 @@ def parity_of(
     job: Job,
     variants: Sequence[Variant],
     folders: VariantFolders,
-    progress: ShareDone,
+    desk: Desk,
 ) -> dict[str, ParityReport]:
     """Compare a checkpoint's variants with it, and return the reports by the variants' names."""
     spec = model_spec(checkpoint, job.versions)
@@ -116,10 +116,11 @@ def parity_of(
                 spec,
                 tolerance=tolerance_of(variant, records[str(variant)]),
                 locate=_locator(module, folders.graphs / variant.file_name, job.threads) if fp32 else lambda _: None,
-                progress=part_of(progress, len(reports), len(variants)),
+                progress=part_of(desk.progress, len(reports), len(variants)),
                 texts=feeds if variant.precision is Precision.INT8 else (),
                 shapes=(*PARITY_SHAPES, *(x for profile in profiles for x in (profile.min, profile.opt, profile.max))),
                 admits=_admitted_by(profiles),
+                parts=desk.parts.within(str(variant)),
             )
     return reports
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from kprune_export.bundle.layout import PLAN, REPORT
+from exporters.latency_table.record import LatencyTable
+from kprune_export.bundle.layout import LATENCY_TABLE, PLAN, REPORT
 from kprune_export.job import Job
+from kprune_export.noise import noise_remarks
 from kprune_export.proof import read_proofs
 from kprune_export.report.render import ReportContent, render_report
 from kprune_export.stages.base import Desk, Stage
@@ -19,7 +21,7 @@ class ReportStage(Stage):
     name = "report"
     title = "Writing the report"
     outputs = (REPORT,)
-    needs = ("prune", "export", "engines", "parity", "fidelity", "latency")
+    needs = ("latency-table", "prune", "export", "engines", "parity", "fidelity", "latency")
     reproducible = False
 
     def settings(self, job: Job) -> dict[str, Any]:
@@ -30,6 +32,7 @@ class ReportStage(Stage):
         """Read the other stages' reports and render them."""
         proofs = read_proofs(job.variants, desk.files, measures=True)
         target = read_target(job, desk.files)
+        table = LatencyTable.read(desk.files(LATENCY_TABLE)) if job.recipe.targeted else None
         content = ReportContent(
             recipe=job.recipe,
             task=job.source.task,
@@ -42,5 +45,6 @@ class ReportStage(Stage):
             gates=evaluate_gates(job, proofs, desk.files),
             notes=job.source.notes,
             target=target_outcome(target, proofs[0].latency) if target else None,
+            noise=noise_remarks(proofs, target, table),
         )
         (desk.folder / REPORT).write_text(render_report(content), encoding="utf-8")

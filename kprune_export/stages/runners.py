@@ -26,7 +26,9 @@ def timer_of(variant: Variant) -> Timer:
 
 
 @contextlib.contextmanager
-def open_variant(variant: Variant, graphs: Path, engines: Path | None, threads: int) -> Iterator[Runner]:
+def open_variant(
+    variant: Variant, graphs: Path, engines: Path | None, threads: int, *, timed: bool = False
+) -> Iterator[Runner]:
     """Open a variant in its own runtime, or its graph on the CPU where that runtime is not here.
 
     On the CPU a bf16 graph is run with float32 operators whose results are rounded to bf16, and an int8 graph of
@@ -38,6 +40,7 @@ def open_variant(variant: Variant, graphs: Path, engines: Path | None, threads: 
         graphs: the folder with the ONNX files.
         engines: the folder with the engines, where the variant has one.
         threads: how many ONNX Runtime uses on the CPU.
+        timed: whether it is opened to be timed.
 
     Raises:
         MissingRuntimeError: the runtime cannot start.
@@ -53,9 +56,9 @@ def open_variant(variant: Variant, graphs: Path, engines: Path | None, threads: 
     if variant.runtime is Runtime.TENSORRT and engines is not None:
         opened: Runner = TensorRTRunner(engines / f"{variant.stem}{PLAN_SUFFIX}")
     elif variant.runtime is Runtime.ONNXRUNTIME_CUDA:
-        opened = BoundOnnxRuntimeRunner(path, threads)
+        opened = BoundOnnxRuntimeRunner(path, threads, timed=timed)
     else:
-        opened = OnnxRuntimeRunner(path, threads)
+        opened = OnnxRuntimeRunner(path, threads, timed=timed)
     with opened as runner:
         yield runner
 

@@ -1,12 +1,18 @@
 """The stages of a run with a latency target: what widths cost here, what they lose, and which are taken."""
 
+import hashlib
+import json
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from exporters.latency_table.record import LatencyTable, Widths, fingerprint
+from exporters.noise import total
 from exporters.spec import Shape
 from kprune_export.bundle.layout import CHECKPOINT, LATENCY_TABLE, PLAN, SENSITIVITY, TARGET
 from kprune_export.errors import TargetError
 from kprune_export.job import Job
+from kprune_export.noise import table_remark
 from kprune_export.sharing import helped
 from kprune_export.stages.base import Desk, Stage
 from kprune_export.stages.export import range_feeds
@@ -14,13 +20,15 @@ from kprune_export.stages.prune import PruneStage, pruned, pruning_task, save
 from kprune_export.target.models import OnnxModels
 from kprune_export.target.profile import profile_target
 from kprune_export.target.record import SensitivityRecord
-from kprune_export.target.rehearsal import rehearsals
+from kprune_export.target.rehearsal import TimedShare, rehearsals
 from kprune_export.target.request import check_reachable, default_alignment, dimensions_of, read_table, target_of
 from kprune_export.target.search import TimeSearch
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.source import file_sha256
 from pruning.plan import PruningPlan
 from pruning.prune import sensitivity_of
+
+logger = logging.getLogger(__name__)
 
 TABLE_BATCHES = 2
 """How many batches of calibration texts int8 is tried on where only times count."""
@@ -61,7 +69,10 @@ class LatencyTableStage(Stage):
                 job.threads,
                 job.machine,
                 desk.progress,
+                desk.parts,
             )
+        if remark := table_remark(table):
+            logger.warning("%s", remark)
         table.write(desk.folder / LATENCY_TABLE)
 
 
@@ -152,11 +163,17 @@ class TargetedPruneStage(PruneStage):
         search = TimeSearch(target, table, curves, alignment(job))
         made: dict[Widths, tuple[EncoderCheckpoint, PruningPlan]] = {}
 
+        timings: list[TimedShare] = []
+
         def prune_to(widths: Widths) -> tuple[EncoderCheckpoint, PruningPlan]:
             made.clear()  # one model is held at a time
             settings = job.recipe.pruning.model_copy(update={"widths": widths})
             made[widths] = pruned(job, settings, desk.scratch, desk.progress)
             return made[widths]
+
+        def timed_once(what: str, widths: Widths, measure: Callable[[], TimedShare]) -> float:
+            timings.append(desk.parts.once(f"{what}-{_key(widths)}", TimedShare, measure))
+            return timings[-1].share
 
         variant = str(job.variants[0])
         if job.recipe.table_carried:
@@ -164,13 +181,25 @@ class TargetedPruneStage(PruneStage):
         else:
             with rehearsals(models_of(job), target, job.source, job.recipe.timing) as timed:
 
-                def finish(widths: Widths) -> float:
-                    return timed.of_finished(*prune_to(widths), search.asked_share)
+                def rehearse(widths: Widths) -> float:
+                    return timed_once("rehearsed", widths, lambda: timed.of_widths(widths))
 
-                record = search.meet(timed.of_widths, finish, variant)
+                def finish(widths: Widths) -> float:
+                    def measure() -> TimedShare:
+                        return timed.of_finished(*prune_to(widths), search.asked_share)
+
+                    return timed_once("finished", widths, measure)
+
+                record = search.meet(rehearse, finish, variant)
+        record = record.model_copy(update={"disturbance": total(x.disturbance for x in timings)})
         taken = record.taken.widths
         save(job, *(made[taken] if taken in made else prune_to(taken)), desk.folder)
         record.write(desk.folder / TARGET)
+
+
+def _key(widths: Widths) -> str:
+    """Return a short name for widths, by which a round's times are kept."""
+    return hashlib.sha256(json.dumps(list(map(list, widths))).encode()).hexdigest()[:16]
 
 
 def alignment(job: Job) -> int:

@@ -69,7 +69,7 @@ def _panel(
         if not at.dominated:
             named.add(trial.variant)
             front.append((at.p50_ms, height))
-        label = "dense" if trial.speedup is None else f"{trial.speedup:g}×"
+        label = ("dense" if trial.speedup is None else f"{trial.speedup:g}×") + (" (noisy)" if at.noise else "")
         axis.annotate(
             label,
             (at.p50_ms, height),

@@ -70,9 +70,10 @@ def in_words(trial: Trial, found: Recommendation) -> str:
     """Return a trial's figures in a sentence."""
     assert trial.figures is not None and found.wish.shape is not None  # noqa: S101, PT018 - recommended trials are made
     x, at = trial.figures, trial.figures.at(found.wish.shape)
+    noisy = f", noisy: {at.noise_reason or 'the dense model was not as fast as itself'}" if at.noise else ""
     metric = f", {x.metric.name.replace('_', ' ')} {x.metric.pruned:.4f}" if x.metric else ""
     return (
-        f"{trial.name}: {at.p50_ms:.4g} ms at {at.shape} ({at.speedup:.2f} times as fast as dense fp32), "
+        f"{trial.name}: {at.p50_ms:.4g} ms at {at.shape} ({at.speedup:.2f} times as fast as dense fp32{noisy}), "
         f"{x.fidelity.name.replace('_', ' ')} {x.fidelity.value:.4f}{metric}, {x.size_bytes / 2**20:.3g} MiB."
     )
 

@@ -36,8 +36,8 @@ class TrialLatency(_Record):
         speedup: over the dense model in fp32 in the same runtime, timed in turn with it.
         speedup_low: the lower end of its 95 % interval.
         speedup_high: the upper end.
-        noise: how many times too large or too small it may be by the check of the machine, at least 1; None where
-            the machine was quiet.
+        noise: how many times too large or too small it may be, at least 1; None where the machine was quiet.
+        noise_reason: why the figures cannot be relied on, in words; None likewise.
         dominated: whether another trial is as fast and as faithful, and better in one of the two.
 
     """
@@ -48,6 +48,7 @@ class TrialLatency(_Record):
     speedup_low: float
     speedup_high: float
     noise: float | None
+    noise_reason: str | None = None
     dominated: bool = False
 
 
@@ -216,7 +217,8 @@ def _figures(manifest: Manifest, proof: VariantProof) -> TrialFigures:
             speedup=x.speedup,
             speedup_low=x.speedup_low,
             speedup_high=x.speedup_high,
-            noise=None if x.noise is None or x.noise.quiet else x.noise.factor,
+            noise=x.noise_factor if x.noise_reason else None,
+            noise_reason=x.noise_reason,
         )
         for x in proof.latency.shapes
     )

@@ -61,7 +61,7 @@ def _row(trial: Trial, figures: TrialFigures, shape: str, labelled: bool) -> tup
     return (
         trial.name,
         f"{at.p50_ms:.4g}",
-        f"{at.speedup:.2f} x ({at.speedup_low:.2f} to {at.speedup_high:.2f})",
+        f"{at.speedup:.2f} x ({at.speedup_low:.2f} to {at.speedup_high:.2f}){', noisy' if at.noise else ''}",
         f"{figures.fidelity.value:.4f}",
         *metric,
         f"{figures.size_bytes / 2**20:.3g}",

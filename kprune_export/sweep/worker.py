@@ -17,6 +17,7 @@ from typing import NoReturn, TextIO
 from kprune_export.errors import ExitCode, Termination, exit_code_of, message_of
 from kprune_export.sweep.messages import Event, Order, TrialEnd
 from kprune_export.sweep.turns import Turns
+from kprune_export.waiting import choose_waiting
 
 
 class _Events(logging.Handler):
@@ -67,6 +68,7 @@ def make(order: Order, events: _Events) -> TrialEnd:
 
 def main() -> None:
     """Read an order, and carry it out."""
+    choose_waiting()
     signal.signal(signal.SIGTERM, _terminate)
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event

@@ -67,7 +67,7 @@ class OnnxModels:
         feeds: tuple[Feeds, ...] = (),
         engine: EngineSettings | None = None,
     ) -> None:
-        self._load_dense, self.variant, self._threads = load_dense, variant, threads
+        self._load_dense, self.variant, self.threads = load_dense, variant, threads
         self._feeds, self._engine = feeds, engine or EngineSettings()
         self._cuts: Callable[[Widths], _Graph] | None = None
 
@@ -103,12 +103,12 @@ class OnnxModels:
     def open_graph(self, model: ir.Model, spec: ModelSpec) -> Iterator[Runner]:
         """Open an exported graph in the variant; errors as `open`."""
         with scratch_folder() as folder:
-            write_variant(model, spec, self.variant, folder, self._feeds, self._threads)
+            write_variant(model, spec, self.variant, folder, self._feeds, self.threads)
             del model
             if self.variant.runtime is Runtime.TENSORRT:
                 path = folder / self.variant.file_name
                 engine_from_onnx(path, spec, self.variant.precision, folder, self.variant.stem, self._engine)
-            with open_variant(self.variant, folder, folder, self._threads) as runner:
+            with open_variant(self.variant, folder, folder, self.threads, timed=True) as runner:
                 yield runner
 
     def _graph(self, widths: Widths) -> "_Graph":

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from exporters.latency_table.measure import TIMING, TableRequest, measure_table
 from exporters.latency_table.record import LatencyTable
 from exporters.machine import MachineRecord
+from exporters.parts import FinishedParts
 from exporters.runners.onnxruntime_runner import pool_description
 from exporters.spec import Shape
 from kprune_export.stages.export import model_spec
@@ -21,6 +22,7 @@ def profile_target(
     threads: int,
     machine: MachineRecord,
     progress: Callable[[float], None] = lambda _: None,
+    parts: FinishedParts | None = None,
 ) -> LatencyTable:
     """Measure a latency table.
 
@@ -32,14 +34,15 @@ def profile_target(
         threads: how many everything runs with, for the record.
         machine: this machine, for the record.
         progress: told the share that is done.
+        parts: where the times of finished models are kept and taken from.
 
     Raises:
         ExportError, EngineError, RunnerError: a model cannot be exported, built or run.
 
     """
     dimensions, timer = dimensions_of(dense), models.timer
-    request = TableRequest(dimensions, model_spec(dense, {}), shapes, align, timer)
-    measured = measure_table(request, models.open, progress)
+    request = TableRequest(dimensions, model_spec(dense, {}), shapes, align, timer, threads)
+    measured = measure_table(request, models.open, progress, parts)
     return LatencyTable(
         runtime=models.runtime,
         precision=models.precision.value,

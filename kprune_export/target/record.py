@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from exporters.latency_table.record import EncoderDimensions
+from exporters.noise import Disturbance
 from kprune_export.errors import TargetError
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 from pruning.plan import first_problem
@@ -165,6 +166,8 @@ class TargetRecord(_Record):
         search_s: how long the first search took, in seconds.
         rounds: what was found and timed, in order; after the first the table was corrected by what was seen.
         chosen: the number of the round whose widths were taken.
+        disturbance: what kept the threads from the processors while the rounds were timed; None where none was, or on
+            a GPU.
 
     """
 
@@ -178,6 +181,7 @@ class TargetRecord(_Record):
     search_s: float
     rounds: tuple[Rehearsal, ...]
     chosen: int
+    disturbance: Disturbance | None = None
 
     @model_validator(mode="after")
     def _chosen_among_the_rounds(self) -> Self:

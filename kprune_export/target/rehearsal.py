@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from exporters.latency import TimingSettings, timed_in_turn
 from exporters.latency_table.record import Widths
+from exporters.noise import Disturbance, total
 from exporters.onnx_export import exported_graph
 from exporters.runners.base import Runner
 from exporters.spec import ModelSpec, Shape
@@ -18,6 +20,21 @@ from kprune_export.target.search import confirmed
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.plan import PruningPlan
 from pruning.serving import ServingModule
+
+
+class TimedShare(BaseModel):
+    """The share of the dense model's time that a model takes.
+
+    Attributes:
+        share: as it was measured.
+        disturbance: what kept the threads from the processors meanwhile.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: float
+    disturbance: Disturbance | None
 
 
 @dataclass(frozen=True)
@@ -39,12 +56,12 @@ class Rehearsals:
     spec: ModelSpec
     timing: TimingSettings
 
-    def of_widths(self, widths: Widths) -> float:
+    def of_widths(self, widths: Widths) -> TimedShare:
         """Return the share of the dense model's time that the dense model cut to some widths takes."""
         with self.models.open(widths) as candidate:
-            return self._share(candidate)
+            return self._timed(candidate)
 
-    def of_finished(self, pruned: EncoderCheckpoint, plan: PruningPlan, asked_share: float | None) -> float:
+    def of_finished(self, pruned: EncoderCheckpoint, plan: PruningPlan, asked_share: float | None) -> TimedShare:
         """Return the share of the dense model's time that a model takes that is pruned, and still in memory.
 
         Args:
@@ -57,16 +74,27 @@ class Rehearsals:
         spec = replace(model_spec(pruned, {}), attention_layers=plan.attention_layers)
         with self.models.open_graph(exported_graph(ServingModule(pruned), spec), spec) as candidate:
             if asked_share is None:
-                return self._share(candidate)
-            return confirmed(lambda: self._share(candidate), asked_share)
+                return self._timed(candidate)
+            attempts: list[TimedShare] = []
 
-    def _share(self, candidate: Runner) -> float:
+            def time_once() -> float:
+                attempts.append(self._timed(candidate))
+                return attempts[-1].share
+
+            share = confirmed(time_once, asked_share)
+            return TimedShare(share=share, disturbance=total(x.disturbance for x in attempts))
+
+    def _timed(self, candidate: Runner) -> TimedShare:
         shares: dict[str, float] = {}
+        disturbance: Disturbance | None = None
         for x in self.target.shapes:
             shape = Shape.parse(x.shape)
-            timed = timed_in_turn((candidate, self.whole), self.spec, shape, self.timing, self.models.timer)
+            timed = timed_in_turn(
+                (candidate, self.whole), self.spec, shape, self.timing, self.models.timer, self.models.threads
+            )
             shares[x.shape] = float(np.median(timed.ratios))
-        return self.target.mean(shares)
+            disturbance = total((disturbance, timed.disturbance))
+        return TimedShare(share=self.target.mean(shares), disturbance=disturbance)
 
 
 @contextlib.contextmanager

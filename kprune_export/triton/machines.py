@@ -40,13 +40,13 @@ def read_timings(path: Path) -> tuple[Timings, ...]:
     if not reports:
         return ()
     machine = next(iter(reports.values())).subject.machine
-    words = machine.gpu.name if machine.gpu else f"{machine.cpu_model}, {machine.cpus} processors"
+    words = machine.gpu.name if machine.gpu else f"{machine.cpu_model}, {machine.processors}"
     return (Timings(machine_name(machine), words, reports),)
 
 
 def machine_name(machine: MachineRecord) -> str:
     """Return a name without spaces: ``NVIDIA-H200``, ``AMD-EPYC-7B13-8-processors``."""
-    words = machine.gpu.name if machine.gpu else f"{machine.cpu_model} {machine.cpus} processors"
+    words = machine.gpu.name if machine.gpu else f"{machine.cpu_model} {machine.processors}"
     return re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"\((R|TM|C)\)", " ", words)).strip("-.")
 
 

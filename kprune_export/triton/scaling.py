@@ -118,11 +118,12 @@ def batching(limits: Limits, latency: LatencyReport | None, profiles: Sequence[O
     """Decide how requests are merged.
 
     Where batches were timed, those sizes are preferred at which a text takes less time than alone; a request waits
-    for at most the time that merging saves a text, so that it never loses more than it gains. Where none were timed
-    an engine's requests are merged into the batches that its profiles are tuned for, without waiting.
+    for at most the time that merging saves a text, so that it never loses more than it gains. Where none were timed, or
+    the times cannot be relied on, an engine's requests are merged into the batches that its profiles are tuned for,
+    without waiting, and others stay apart.
     """
-    gains = _gains(latency, limits)
-    if gains:
+    gains, noise = _gains(latency, limits), _noise(latency)
+    if gains and noise is None:
         paying = {batch: saved for batch, saved in gains.items() if saved > 0}
         told = ", ".join(f"{saved:+.2f} ms a text at {batch}" for batch, saved in sorted(gains.items()))
         if not paying:
@@ -131,7 +132,11 @@ def batching(limits: Limits, latency: LatencyReport | None, profiles: Sequence[O
         return Batching(tuple(sorted(paying)), delay, merges=True, reason=f"merging was timed and saves {told}")
     tuned = sorted({x.opt.batch for x in profiles if 1 < x.opt.batch <= limits.max_batch})
     if tuned:
-        return Batching(tuple(tuned), 0, merges=True, reason="not timed; its profiles are tuned for these batches")
+        return Batching(
+            tuple(tuned), 0, merges=True, reason=f"{noise or 'not timed'}; its profiles are tuned for these batches"
+        )
+    if gains:
+        return Batching((), 0, merges=False, reason=f"{noise}, so requests stay apart")
     return Batching((), 0, merges=False, reason="no two batch sizes were timed at one length, so requests stay apart")
 
 
@@ -141,14 +146,16 @@ def instances(runtime: Runtime, latency: LatencyReport | None) -> Instances:
     A second one on a GPU pays where the GPU was seen waiting for the host.
     """
     if runtime is not Runtime.ONNXRUNTIME:
-        waits = latency is not None and any(x.pruned.enqueue_bound for x in latency.shapes)
-        reason = "the GPU was seen waiting for the host" if waits else "one keeps a GPU busy"
+        noise = _noise(latency)
+        waits = latency is not None and any(x.pruned.enqueue_bound for x in latency.shapes) and noise is None
+        reason = "the GPU was seen waiting for the host" if waits else noise or "one keeps a GPU busy"
         return Instances(2 if waits else 1, gpu=True, threads=0, reason=reason)
     if latency is None:
         return Instances(1, gpu=False, threads=0, reason="not timed: one, with ONNX Runtime's own choice of threads")
-    threads, cpus = latency.subject.threads, latency.subject.machine.cpus
-    count = max(1, cpus // threads)
-    return Instances(count, gpu=False, threads=threads, reason=f"timed with {threads} of {cpus} processors each")
+    threads, machine = latency.subject.threads, latency.subject.machine
+    count = max(1, machine.usable_cpus // threads)
+    reason = f"timed with {threads} thread{'' if threads == 1 else 's'} each on {machine.processors}"
+    return Instances(count, gpu=False, threads=threads, reason=reason)
 
 
 def warmup_shapes(
@@ -181,6 +188,13 @@ def _gains(latency: LatencyReport | None, limits: Limits) -> dict[int, float]:
                 saved = alone.pruned.p50_ms / smallest - timed.pruned.p50_ms / batch
                 gains[batch] = min(saved, gains.get(batch, saved))
     return gains
+
+
+def _noise(latency: LatencyReport | None) -> str | None:
+    """Return why nothing follows from the times, in words; None where they can be relied on."""
+    reasons = {x.shape: x.noise_reason for x in latency.shapes if x.noise_reason} if latency else {}
+    told = "; ".join(f"at {shape} {reason}" for shape, reason in reasons.items())
+    return f"the times cannot be relied on ({told})" if told else None
 
 
 def _shape(text: str) -> Shape | None:

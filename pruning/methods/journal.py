@@ -46,6 +46,14 @@ class Journal:
         """Return the journal of a part of the run that more decides: its own files, in the same folder."""
         return Journal(self._folder, json.dumps([self._fingerprint, parts], sort_keys=True))
 
+    def has(self, step: str) -> bool:
+        """Whether this run has finished a step before."""
+        try:
+            with safe_open(self._folder / f"{step}.safetensors", framework="pt") as file:
+                return (file.metadata() or {}).get("fingerprint") == self._fingerprint
+        except (OSError, SafetensorError):  # not finished, or cut short by a crash of the machine
+            return False
+
     def load(self, step: str) -> dict[str, Tensor] | None:
         """Return what a step that this run has finished before has left, or None."""
         path = self._folder / f"{step}.safetensors"

@@ -6,7 +6,7 @@ contribution to the sublayer's output by a mask variable m, so that the output c
 The masks are folded into the projection's columns, so nothing of them is left in the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -69,6 +69,26 @@ def solve_masks(matrix: Tensor, right: Tensor, damping: float = DAMPING) -> Tens
     if int(info) != 0 or not bool(torch.isfinite(factor).all() and torch.isfinite(right).all()):
         raise SolveError(f"The least-squares problem of {len(right)} masks has no finite solution.")
     return ones + torch.cholesky_solve((right - matrix @ ones)[:, None], factor)[:, 0]
+
+
+def units_once(run: PruningRun, choose: Callable[[], Sequence[Tensor]], skip: Callable[[], None]) -> list[Tensor]:
+    """Return every sublayer's kept units, (n,) each: those that the run has chosen before, or such as it chooses now.
+
+    Args:
+        run: the run; the units are recorded in its journal.
+        choose: chooses them.
+        skip: told where they were chosen before.
+
+    """
+    journal = run.journal.within(settings=run.settings.model_dump()) if run.journal else None
+    found = journal.load(_CHOSEN) if journal else None
+    if found is not None:
+        skip()
+        return [found[str(number)] for number in range(len(run.adapter.sublayers))]
+    chosen = list(choose())
+    if journal and is_first_process():
+        journal.save(_CHOSEN, {str(number): units for number, units in enumerate(chosen)})
+    return chosen
 
 
 def tune_masks_upward(run: PruningRun, kept: Sequence[Tensor], work: Work) -> tuple[LayerPlan, ...]:
@@ -136,4 +156,4 @@ class _MaskTuning:
             self._journal.save(_STOPPED, {"stopped": torch.ones(1)})
 
 
-_STOPPED = "mask-tuning-stopped"
+_STOPPED, _CHOSEN = "mask-tuning-stopped", "chosen-units"

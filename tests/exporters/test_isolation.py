@@ -33,7 +33,7 @@ SHAPE = Shape(2, 8)
 
 
 def isolated(path: Path) -> IsolatedRunner:
-    return IsolatedRunner(partial(OnnxRuntimeRunner, path, 2), 2)
+    return IsolatedRunner(partial(OnnxRuntimeRunner, path, 2, timed=True), 2)
 
 
 @pytest.fixture(scope="module")

@@ -61,13 +61,13 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
 
 
 def test_the_pool_cannot_change_its_size(artefact: OnnxArtefact) -> None:
-    """In a process of its own, which every session there then belongs to."""
+    """In a process of its own, which every session to be timed there then belongs to."""
     code = f"""
 from pathlib import Path
 from exporters.errors import RunnerError
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner, pool_description, share_thread_pool
 share_thread_pool(2)
-OnnxRuntimeRunner(Path({str(artefact.path)!r}), 2)
+OnnxRuntimeRunner(Path({str(artefact.path)!r}), 2, timed=True)
 print(pool_description())
 try:
     share_thread_pool(3)
@@ -79,3 +79,27 @@ except RunnerError as error:
         "a shared thread pool",
         "ONNX Runtime already runs with 2 threads in this process and cannot change to 3.",
     ]
+
+
+def test_threads_spin_only_once_something_is_timed(artefact: OnnxArtefact) -> None:
+    """In a process of its own: the processors' time that it uses while nothing is asked of it, after some calls."""
+    code = f"""
+import time
+from pathlib import Path
+import numpy as np
+from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner, share_thread_pool
+share_thread_pool(2)
+for timed in (False, False, True, True):
+    with OnnxRuntimeRunner(Path({str(artefact.path)!r}), 2, timed=timed) as runner:
+        feeds = {{x.name: np.full((16, 64), x.name == "attention_mask", x.dtype) for x in runner.inputs}}
+        used = 0.0
+        for _ in range(20):
+            runner.run(feeds)
+            before = time.process_time()
+            time.sleep(0.03)
+            used += time.process_time() - before
+    print(used)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    one, another, *timed = (float(line) for line in done.stdout.splitlines())
+    assert max(one, another) < min(timed) / 2

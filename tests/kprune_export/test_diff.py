@@ -28,7 +28,7 @@ MakeRecipe = Callable[..., Recipe]
 def content(built: Outcome) -> BundleContent:
     found = read_bundle(built.output)  # whose notes must not depend on how busy the machine is
     [(variant, report)] = found.latency.items()
-    shapes = tuple(shape.model_copy(update={"noise": None}) for shape in report.shapes)
+    shapes = tuple(shape.model_copy(update={"noise": None, "disturbance": None}) for shape in report.shapes)
     return replace(found, latency={variant: report.model_copy(update={"shapes": shapes})})
 
 

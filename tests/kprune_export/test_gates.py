@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from exporters.latency import NoiseCheck
 from exporters.metrics import TaskMetric
+from exporters.noise import Disturbance, NoiseCheck
 from kprune_export.bundle.manifest import Manifest, TextsRecord
 from kprune_export.cli.results import _figures, print_summary
 from kprune_export.errors import BundleError, ExitCode, RecipeError
@@ -25,7 +25,7 @@ from kprune_export.summary import summarise
 def measured(built: Outcome, speedup: float, noise: NoiseCheck | None) -> VariantProof:
     (proof,) = built.proofs
     assert proof.latency is not None
-    shape = proof.latency.shapes[0].model_copy(update={"speedup": speedup, "noise": noise})
+    shape = proof.latency.shapes[0].model_copy(update={"speedup": speedup, "noise": noise, "disturbance": None})
     return dataclasses.replace(proof, latency=proof.latency.model_copy(update={"shapes": (shape,)}))
 
 
@@ -58,7 +58,22 @@ def test_noise_decides_nothing_that_it_could_turn(
 ) -> None:
     gate = judged(built, speedup, noise)
     assert (gate.held, gate.undecided, gate.broken) == (held, undecided, not held and not undecided)
-    assert ("the dense model is 0.90 times as fast as itself (0.80 to 0.95)" in gate.detail) is undecided
+    assert ("too noisy" in gate.detail) is undecided
+    assert ("a model is 0.90 times as fast as itself (0.80 to 0.95)" in gate.detail) is (noise is NOISY)
+
+
+@pytest.mark.parametrize(("waiting", "undecided"), [(0.0, False), (0.04, False), (0.2, True), (0.5, True)])
+def test_busy_processors_decide_nothing_that_they_could_turn(built: Outcome, waiting: float, undecided: bool) -> None:
+    """1.6 times as fast against 1.5 that are asked: a fifth of the time spent waiting may have made that."""
+    proof = measured(built, 1.6, QUIET)
+    assert proof.latency is not None
+    disturbance = Disturbance(ran_s=1 - waiting, waited_s=waiting)
+    shape = proof.latency.shapes[0].model_copy(update={"disturbance": disturbance})
+    proof = dataclasses.replace(proof, latency=proof.latency.model_copy(update={"shapes": (shape,)}))
+    recipe = Recipe.build(None, built.manifest.recipe | {"output": built.output, "min_speedup": 1.5})
+    (gate,) = judge(recipe, [proof])
+    assert (gate.held, gate.undecided) == (not undecided, undecided)
+    assert (f"waited for a processor {waiting:.0%} of the time" in gate.detail) is undecided
 
 
 def test_what_undecided_comes_to(built: Outcome, capsys: pytest.CaptureFixture[str]) -> None:

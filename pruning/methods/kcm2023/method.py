@@ -11,7 +11,7 @@ from pruning.families.base import Sublayer, SublayerKind
 from pruning.methods.base import PruningMethod, PruningRun, Work, check_budget, costs_of
 from pruning.methods.boundary import HiddenStates
 from pruning.methods.kcm2023.scores import activation_norms, combined_scores, gaussian_kernel, representation
-from pruning.methods.mask_tuning import PASSES, tune_masks_upward
+from pruning.methods.mask_tuning import PASSES, tune_masks_upward, units_once
 from pruning.methods.placement import Placement
 from pruning.methods.selection import select_units
 from pruning.methods.settings import PruningSettings
@@ -56,8 +56,14 @@ class KernelisedConvexMasking(PruningMethod):
     def prune(self, run: PruningRun) -> tuple[LayerPlan, ...]:
         """Prune a dense encoder in place and return what every layer keeps."""
         left = self.budget(run.adapter.shape, run.settings)
+        measuring = len(run.batches) * len(run.adapter.sublayers)
+        work = Work(max(1, (1 + PASSES) * measuring), run.progress)
+        kept = units_once(run, lambda: self._chosen(run, left, work), skip=lambda: work.done(measuring))
+        return tune_masks_upward(run, kept, work)
+
+    def _chosen(self, run: PruningRun, left: int, work: Work) -> list[Tensor]:
+        """Return the units that every sublayer keeps."""
         sublayers = run.adapter.sublayers
-        work = Work(max(1, (1 + PASSES) * len(run.batches) * len(sublayers)), run.progress)
         norms = self._activation_norms(run, work)
         ffns = [i for i, sublayer in enumerate(sublayers) if sublayer.kind is SublayerKind.FFN]
         scores = [combined_scores(_representation(sublayers[i], run.placement), norms[i]).cpu() for i in ffns]
@@ -68,7 +74,7 @@ class KernelisedConvexMasking(PruningMethod):
         kept = [torch.arange(x.units) for x in sublayers]
         for i, units in zip(ffns, chosen, strict=True):
             kept[i] = units
-        return tune_masks_upward(run, kept, work)
+        return kept
 
     @torch.no_grad()
     def _activation_norms(self, run: PruningRun, work: Work) -> dict[int, Tensor]:

@@ -17,6 +17,7 @@ from pruning.methods.kprune.fisher import fisher_information, metric_root
 from pruning.methods.kprune.sensitivity import RIDGE, SensitivityCurve, sensitivity_curves
 from pruning.methods.least_squares import NormalEquations, chosen_ridge
 from pruning.methods.settings import PruningSettings
+from pruning.methods.shards import is_first_process
 from pruning.plan import EncoderShape, LayerPlan
 
 FOLDS = (slice(0, None, 2), slice(1, None, 2))
@@ -115,13 +116,25 @@ def _measuring_passes(run: PruningRun, *, curves: bool) -> int:
 
 
 def _metrics(run: PruningRun, work: Work) -> Callable[[int], Tensor]:
-    """Find a square root of every sublayer's output error's metric, (d, d), and return what reads it from disk."""
+    """Find a square root of every sublayer's output error's metric, (d, d), and return what reads it from disk.
+
+    All of them are taken from the journal, or none: the pass that finds them goes through the whole network.
+    """
+    steps = [f"metric-{number:03d}" for number in range(len(run.adapter.sublayers))]
+    if run.journal and all(map(run.journal.has, steps)):
+        for number, step in enumerate(steps):
+            run.spill.put(("metric", number), (run.journal.load(step) or {})["root"])
+        work.done(3 * len(steps) * len(run.batches))
+        return lambda number: run.placement.to_device(run.spill.get(("metric", number)))
 
     def done(passes: int) -> None:
         work.done(3 * passes)
 
     for number, information in fisher_information(run.adapter, run.batches, run.placement, run.spill, done):
-        run.spill.put(("metric", number), metric_root(information))
+        root = metric_root(information)
+        run.spill.put(("metric", number), root)
+        if run.journal and is_first_process():
+            run.journal.save(steps[number], {"root": root})
     return lambda number: run.placement.to_device(run.spill.get(("metric", number)))
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from pruning.families.base import SublayerKind
 from pruning.methods.base import PruningMethod, PruningRun, Work, check_budget
 from pruning.methods.kwon2022.fisher import fisher_block, fisher_diagonal, text_gradients
 from pruning.methods.kwon2022.search import rearrange, search_masks
-from pruning.methods.mask_tuning import PASSES, tune_masks_upward
+from pruning.methods.mask_tuning import PASSES, tune_masks_upward, units_once
 from pruning.plan import LayerPlan
 
 
@@ -33,8 +34,14 @@ class FisherMasks(PruningMethod):
     def prune(self, run: PruningRun) -> tuple[LayerPlan, ...]:
         """Prune a dense encoder in place and return what every layer keeps."""
         budget = check_budget(run.adapter.shape, run.settings)
-        sublayers, batches = run.adapter.sublayers, len(run.batches)
-        work = Work(max(1, (3 + PASSES) * batches * len(sublayers)), run.progress)
+        passes = len(run.batches) * len(run.adapter.sublayers)
+        work = Work(max(1, (3 + PASSES) * passes), run.progress)
+        kept = units_once(run, lambda: self._chosen(run, budget, work), skip=lambda: work.done(3 * passes))
+        return tune_masks_upward(run, kept, work)
+
+    def _chosen(self, run: PruningRun, budget: int, work: Work) -> list[Tensor]:
+        """Return the units that every sublayer keeps."""
+        sublayers = run.adapter.sublayers
         gradients = text_gradients(
             run.adapter, run.batches, run.placement, run.spill, lambda passes: work.done(3 * passes)
         )
@@ -50,5 +57,4 @@ class FisherMasks(PruningMethod):
                 within = indices[(indices >= start) & (indices < start + sublayers[i].units)]
                 kept[i] = within - start
                 start += sublayers[i].units
-        kept = [rearrange(fisher_block(x), units) for x, units in zip(gradients, kept, strict=True)]
-        return tune_masks_upward(run, kept, work)
+        return [rearrange(fisher_block(x), units) for x, units in zip(gradients, kept, strict=True)]

@@ -67,7 +67,7 @@ def test_three_percent_off_is_accepted(targeted: Outcome, speedup: float, held: 
     assert proof.latency is not None
     (shape,) = (x for x in proof.latency.shapes if x.shape == "4x32")
     latency = proof.latency.model_copy(
-        update={"shapes": (shape.model_copy(update={"speedup": speedup, "noise": None}),)}
+        update={"shapes": (shape.model_copy(update={"speedup": speedup, "noise": None, "disturbance": None}),)}
     )
     recipe = Recipe.build(None, targeted.manifest.recipe | {"output": targeted.output})
     record = TargetRecord.read(targeted.output / "target.json")

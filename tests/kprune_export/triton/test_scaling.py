@@ -4,6 +4,7 @@ import pytest
 
 from exporters.latency import LatencyReport, Measured, ShapeLatency, latency_stats
 from exporters.machine import MachineRecord
+from exporters.noise import Disturbance
 from exporters.spec import Shape
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.variants import Runtime
@@ -74,6 +75,39 @@ def test_requests_stay_apart_where_merging_saves_nothing_or_was_not_timed() -> N
 def test_an_engine_that_was_not_timed_is_batched_as_it_is_tuned() -> None:
     found = batching(profile_limits(profiles(ONE)), None, profiles(ONE))
     assert (found.preferred, found.delay_us, found.merges) == ((8,), 0, True)
+
+
+def noisy(report: LatencyReport) -> LatencyReport:
+    """Return a report whose last shape was timed while the machine was busy."""
+    *quiet, last = report.shapes
+    busy = last.model_copy(update={"disturbance": Disturbance(ran_s=1.0, waited_s=3.0)})
+    return report.model_copy(update={"shapes": (*quiet, busy)})
+
+
+def test_nothing_follows_from_times_of_a_busy_machine() -> None:
+    """Of calls that take 117 ms under load and 3.5 ms without, no request should wait for 21 ms."""
+    report = noisy(timed(s1x128=117, s8x128=768))
+    limits = profile_limits(profiles(ONE))
+    reason = "the times cannot be relied on (at 8x128 the timed threads waited for a processor 75% of the time)"
+    apart = batching(limits, report, ())
+    assert (apart.preferred, apart.delay_us, apart.merges) == ((), 0, False)
+    assert apart.reason == f"{reason}, so requests stay apart"
+    tuned = batching(limits, report, profiles(ONE))
+    assert (tuned.preferred, tuned.delay_us, tuned.merges) == ((8,), 0, True)
+    assert tuned.reason.startswith(reason)
+    on_gpu = instances(Runtime.TENSORRT, noisy(timed(waits=True, s1x8=1)))
+    assert on_gpu.count == 1
+    assert "cannot be relied on" in on_gpu.reason
+    assert instances(Runtime.ONNXRUNTIME, noisy(timed(threads=2, cpus=9, s1x8=1))).count == 4  # times decide nothing
+
+
+def test_instances_share_the_quota() -> None:
+    report = timed(threads=1, cpus=8, s1x8=1)
+    machine = report.subject.machine.model_copy(update={"cpu_quota": 2.5})
+    limited = report.model_copy(update={"subject": report.subject.model_copy(update={"machine": machine})})
+    assert instances(Runtime.ONNXRUNTIME, report).count == 8
+    found = instances(Runtime.ONNXRUNTIME, limited)
+    assert (found.count, found.reason) == (3, "timed with 1 thread each on 8 processors with a CPU quota of 2.5")
 
 
 def test_instances_fill_the_processors_or_the_gpu() -> None:
