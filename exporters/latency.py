@@ -312,7 +312,7 @@ def alternate(
         threads: how many threads each runs with, which tells whether they wait for each other.
 
     """
-    watch = Watch({runner.process_id for runner in runners}, threads) if timer.clock() is None else None
+    watch = None if timer.gpu() else Watch({runner.process_id for runner in runners}, threads)
     calls = [_calls_a_block(runner, feeds, settings, timer) for runner in runners]
     found = Alternated(([], []), ([], []), np.empty(0))
     ratios: list[float] = []

@@ -105,7 +105,7 @@ def test_junit_of_known_checks() -> None:
     assert (suites["gates"].get("tests"), suites["gates"].get("failures")) == ("2", "1")
     failure = suites["gates"].find("testcase/failure")
     assert failure is not None
-    assert failure.get("message") == '1 < 2 & "quoted" \ufffd \ufffd[1m'
+    assert failure.get("message") == r'1 < 2 & "quoted" \x00 \x1b[1m'
     assert suites["parity"].find("testcase[@name='d']/skipped") is not None
     assert suites["run"].find("testcase/error") is not None
 

@@ -92,6 +92,8 @@ with process_group() as first:
             print(error)
     else:
         follow()
+    sys.stdout.flush()
+    os._exit(0)  # gloo may abort while Python finalises: pytorch issue 190489
 """
 
 

@@ -191,7 +191,12 @@ def test_code_that_is_not_run_is_named_in_manifest_and_report(
 
 
 def test_a_manifest_permits_nothing(
-    cli: Cli, built: Outcome, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cli: Cli,
+    built: Outcome,
+    classifier: Path,
+    texts_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A bundle may come from anybody: whether pickles are read is for the user to say."""
     bundle = Path(shutil.copytree(built.output, tmp_path / "bundle"))
@@ -200,8 +205,9 @@ def test_a_manifest_permits_nothing(
     (model / "model.safetensors").unlink()
     torch.save(weights, model / "pytorch_model.bin")
     manifest = Manifest.read(bundle)
-    recipe = {**manifest.recipe, "allow_pickle": True, "model": str(model)}
+    recipe = {**manifest.recipe, "allow_pickle": True}
     (bundle / "manifest.json").write_text(manifest.model_copy(update={"recipe": recipe}).to_json())
     assert cli("verify", bundle) == 0
-    assert cli("validate", bundle, "--shapes", "1x4") == ExitCode.BAD_INPUT
+    texts = ("--dense", model, "--calibration", texts_file)
+    assert cli("validate", bundle, *texts, "--shapes", "1x4") == ExitCode.BAD_INPUT
     assert "are pickled (pytorch_model.bin)" in " ".join(capsys.readouterr().err.split())
