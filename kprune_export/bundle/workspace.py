@@ -218,6 +218,7 @@ class Workspace:
             for output in stage.stage.outputs:
                 built = self._stages / stage.stage.name / output
                 if built.exists():
+                    self._keep_inner(built, output, stages)
                     _replace(built, self.output / output)
         listed = {file.path for file in manifest.files}
         tops = signed | {PurePosixPath(path).parts[0] for path in listed}
@@ -230,6 +231,14 @@ class Workspace:
                         path.unlink()
         (self._work / MANIFEST).replace(self.output / MANIFEST)
         shutil.rmtree(self._work)
+
+    def _keep_inner(self, built: Path, output: str, stages: Sequence[FinishedStage]) -> None:
+        """Copy what other stages have put into an output's folder, and have not made again, before it is replaced."""
+        for stage in stages:
+            for inner in stage.stage.outputs:
+                made_again = (self._stages / stage.stage.name / inner).exists()
+                if inner.startswith(f"{output}/") and not made_again and (self.output / inner).is_file():
+                    shutil.copyfile(self.output / inner, built / inner.removeprefix(f"{output}/"))
 
     def _signature_holds(self) -> bool:
         """Whether there is a signature that is also of the bundle to be published; warn of one that is not."""
@@ -264,7 +273,8 @@ class Workspace:
         stage = next((stage for stage in manifest.stages if stage.name == name), None)
         if stage is None:
             return None
-        files = [f for f in manifest.files if any(_within(f.path, output) for output in stage.outputs)]
+        outputs = [output for other in manifest.stages for output in other.outputs]
+        files = [f for f in manifest.files if _innermost(f.path, outputs) in stage.outputs]
         return FinishedStage(stage=stage, files=tuple(files)) if files else None
 
     def _drop_unfinished(self) -> None:
@@ -296,6 +306,11 @@ def _is(root: Path, file: FileRecord) -> bool:
 
 def _within(path: str, output: str) -> bool:
     return path == output or path.startswith(f"{output}/")
+
+
+def _innermost(path: str, outputs: Iterable[str]) -> str | None:
+    """Return the output that a file belongs to: of a folder and a file in it that are both outputs, the file."""
+    return max((output for output in outputs if _within(path, output)), key=len, default=None)
 
 
 def _leaves_nothing(error: Exception) -> bool:

@@ -111,7 +111,7 @@ def _show(comparison: "Comparison", output: Path) -> None:
             table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
         best = {rate: best_methods(comparison, rate, name, higher) for rate in comparison.rates}
         for method in comparison.methods:
-            shown = {rate: figure_text(getattr(comparison.row(method, rate), name)) for rate in comparison.rates}
+            shown = {rate: figure_text(comparison.row(method, rate).figure(name)) for rate in comparison.rates}
             table.add_row(method, *(f"[bold green]{x}[/]" if method in best[rate] else x for rate, x in shown.items()))
         console.print(table)
     for reason in dict.fromkeys(row.refused for row in comparison.rows if row.refused):

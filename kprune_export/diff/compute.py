@@ -121,6 +121,9 @@ def _notes(before: BundleContent, after: BundleContent) -> Iterator[str]:
         yield "Latency was measured on different machines: compare the speedups, not the times."
 
     for content in (before, after):
+        for warning in content.manifest.warnings:
+            yield f"{content.path} has a warning: {warning.message}"
+    for content in (before, after):
         shapes = [shape for report in content.latency.values() for shape in report.shapes]
         if any(shape.noise and not shape.noise.quiet for shape in shapes):
             yield f"The machine was noisy when {content.path} was timed: its speedups may be off by more than they say."

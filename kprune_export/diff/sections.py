@@ -52,7 +52,7 @@ def _gate(gate: GateResult | None) -> str:
     if gate is None:
         return NONE
     word = "undecided" if gate.undecided else "held" if gate.held else "failed"
-    return f"{word}: {gate.value:.4f}, asked {gate.comparison} {gate.limit:g}"
+    return f"{word}: {gate.measured}, asked {gate.asked}"
 
 
 def _percent(value: float | None) -> str:

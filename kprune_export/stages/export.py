@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from exporters.errors import ExportError
 from exporters.onnx_export import OPSET, exported_graph
+from exporters.precision import Precision
 from exporters.runners.base import Feeds
 from exporters.spec import BATCH, SEQUENCE, ModelSpec, TensorSpec
 from exporters.variants import GraphRecord, Variant, write_variant
@@ -78,9 +80,9 @@ def dense_folders(job: Job, files: Files) -> VariantFolders:
     return VariantFolders(files(DENSE_FOLDER), files(DENSE_ENGINES) if job.times_engines else None)
 
 
-def range_feeds(checkpoint: EncoderCheckpoint, job: Job) -> tuple[Feeds, ...]:
+def range_feeds(checkpoint: EncoderCheckpoint, job: Job, variants: Sequence[Variant]) -> tuple[Feeds, ...]:
     """Return calibration texts as batches of inputs, to measure int8's ranges on; none where no variant is int8."""
-    if not job.recipe.quantizes:
+    if not _quantizes(variants):
         return ()
     return feeds_of(checkpoint, job.calibration, job.recipe.seed)
 
@@ -99,18 +101,42 @@ def feeds_of(checkpoint: EncoderCheckpoint, texts: Sequence[Example], seed: int 
 
 
 def write_variants(
-    checkpoint: EncoderCheckpoint, job: Job, variants: Sequence[Variant], folder: Path, progress: ShareDone
+    checkpoint: EncoderCheckpoint,
+    job: Job,
+    variants: Sequence[Variant],
+    folder: Path,
+    progress: ShareDone,
+    optional: Sequence[Variant] = (),
 ) -> None:
-    """Export a checkpoint once and write it in all variants, with a record of what their graphs are."""
+    """Export a checkpoint once and write it in all variants, with a record of what their graphs are.
+
+    Args:
+        checkpoint: what is exported.
+        job: the run.
+        variants: what is written.
+        folder: where; it is made.
+        progress: told the share that is done.
+        optional: more variants; why one of them cannot be made is recorded instead of raised.
+
+    Raises:
+        ExportError: the checkpoint cannot be exported, or brought into the form of one of the variants.
+
+    """
     spec = model_spec(checkpoint, job.versions)
     graph = exported_graph(ServingModule(checkpoint), spec)
-    feeds = range_feeds(checkpoint, job)
+    feeds = range_feeds(checkpoint, job, (*variants, *optional))
     folder.mkdir()
     records: dict[str, GraphRecord] = {}
-    for variant in variants:
-        progress(0.5 + 0.5 * len(records) / len(variants))
-        records[str(variant)] = write_variant(graph, spec, variant, folder, feeds, job.threads)
-    Reports[GraphRecord](variants=records).write(folder / GRAPHS)
+    problems: dict[str, str] = {}
+    for number, variant in enumerate(total := (*variants, *optional)):
+        progress(0.5 + 0.5 * number / len(total))
+        try:
+            records[str(variant)] = write_variant(graph, spec, variant, folder, feeds, job.threads)
+        except ExportError as error:
+            if variant not in optional:
+                raise
+            problems[str(variant)] = str(error)
+    Reports[GraphRecord](variants=records, problems=problems).write(folder / GRAPHS)
     progress(1.0)
 
 
@@ -124,7 +150,7 @@ class ExportStage(Stage):
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the source, the opset, and the variants."""
-        return _export_settings(job)
+        return _export_settings(job, job.variants)
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Export and check the graphs."""
@@ -148,18 +174,23 @@ class DenseTwinStage(Stage):
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the source, the opset, and the variants."""
-        return _export_settings(job)
+        return _export_settings(job, (*job.dense_variants, *job.optional_dense))
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Export and check the graphs; whether they are right is for the parity stage to say."""
-        write_variants(job.take_dense(), job, job.dense_variants, desk.folder / DENSE_FOLDER, desk.progress)
+        folder = desk.folder / DENSE_FOLDER
+        write_variants(job.take_dense(), job, job.dense_variants, folder, desk.progress, job.optional_dense)
 
 
-def _export_settings(job: Job) -> dict[str, Any]:
+def _quantizes(variants: Sequence[Variant]) -> bool:
+    return any(variant.precision is Precision.INT8 for variant in variants)
+
+
+def _export_settings(job: Job, variants: Sequence[Variant]) -> dict[str, Any]:
     calibration = {"calibration": job.calibration_record.sha256, "seed": job.recipe.seed}
     return {
         "source": job.source_record.model_dump(exclude={"model"}),
         "opset": OPSET,
-        "variants": [str(variant) for variant in job.variants],
-        **(calibration if job.recipe.quantizes else {}),
+        "variants": [str(variant) for variant in variants],
+        **(calibration if _quantizes(variants) else {}),
     }

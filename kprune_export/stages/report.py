@@ -3,9 +3,10 @@
 from typing import Any
 
 from kprune_export.bundle.layout import PLAN, REPORT
+from kprune_export.fidelity_limits import fidelity_warnings
 from kprune_export.gates import judge
 from kprune_export.job import Job
-from kprune_export.proof import read_proofs
+from kprune_export.proof import read_dense_proofs, read_proofs
 from kprune_export.report.render import ReportContent, render_report
 from kprune_export.stages.base import Desk, Stage
 from kprune_export.target.outcome import target_outcome
@@ -40,6 +41,8 @@ class ReportStage(Stage):
             proofs=proofs,
             machine=job.machine,
             gates=judge(job.recipe, proofs, judged_target(job, desk.files)),
+            warnings=fidelity_warnings(proofs),
+            dense_proofs=read_dense_proofs(desk.files),
             target=target_outcome(target, proofs[0].latency) if target else None,
         )
         (desk.folder / REPORT).write_text(render_report(content), encoding="utf-8")

@@ -165,7 +165,7 @@ class TargetedPruneStage(PruneStage):
 
                 record = search.meet(timed.of_widths, finish, variant)
         taken = record.taken.widths
-        save(job, *(made[taken] if taken in made else prune_to(taken)), desk.folder)
+        save(*(made[taken] if taken in made else prune_to(taken)), desk.folder)
         record.write(desk.folder / TARGET)
 
 
@@ -187,6 +187,6 @@ def models_of(job: Job, batches: int | None = None) -> OnnxModels:
         lambda: load_checkpoint(source, job.recipe.allow_pickle, job.recipe.pooling),
         job.variants[0],
         job.threads,
-        range_feeds(job.source, job)[:batches],
+        range_feeds(job.source, job, job.variants)[:batches],
         job.recipe.engine,
     )

@@ -6,7 +6,7 @@ import io
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,37 @@ class Columns:
     label: str | None = None
 
 
+@dataclass(frozen=True)
+class TextSource:
+    """What was read of a file or a data set.
+
+    Attributes:
+        examples: its rows that have a text.
+        columns: the names of all its columns; empty for a file with a text a line.
+        text: the column that texts were read from; None where there are no columns.
+        pair: the column of the second texts; None where there is none.
+        label: the column of the labels; None where there is none.
+
+    """
+
+    examples: tuple[Example, ...]
+    columns: tuple[str, ...] = ()
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The columns that were not read."""
+        return tuple(name for name in self.columns if name not in (self.text, self.pair, self.label))
+
+
 def read_examples(source: str | Path, columns: Columns | None = None) -> list[Example]:
+    """Return the examples of `read_source`, with its errors."""
+    return list(read_source(source, columns).examples)
+
+
+def read_source(source: str | Path, columns: Columns | None = None) -> TextSource:
     """Read examples from a file, or from a data set on the Hugging Face hub.
 
     A ``.txt`` file has a text a line. ``.jsonl``, ``.csv`` (quoted as in RFC 4180), ``.tsv`` (unquoted,
@@ -90,15 +120,29 @@ def read_examples(source: str | Path, columns: Columns | None = None) -> list[Ex
         raise CalibrationError(f"The text file {source} {'is not a file' if path.exists() else 'does not exist'}.")
     else:
         table = _read_hub(str(source))
-    if isinstance(table, list):
-        examples = [Example(line) for line in table]
-    else:
-        examples = _from_columns(table, columns, str(source))
-    with_text = [example for example in examples if example.text]
+    found = (
+        TextSource(tuple(map(Example, table))) if isinstance(table, list) else _of_table(table, columns, str(source))
+    )
+    with_text = tuple(example for example in found.examples if example.text)
     if not with_text:
-        why = "every row is empty" if examples else "it has no rows"
+        why = "every row is empty" if found.examples else "it has no rows"
         raise CalibrationError(f"{source} holds no text: {why}.")
-    return with_text
+    return replace(found, examples=with_text)
+
+
+def read_table(path: Path) -> dict[str, list[Any]]:
+    """Read the columns of a file that has some.
+
+    Raises:
+        CalibrationError: it is missing, damaged, of a kind that is not read, or has no columns.
+
+    """
+    if not path.is_file():
+        raise CalibrationError(f"The file {path} does not exist.")
+    table = _read_file(path)
+    if isinstance(table, list):
+        raise CalibrationError(f"{path} has no columns: a .jsonl, .csv, .tsv or .parquet file is needed.")
+    return table
 
 
 def split_examples(
@@ -240,7 +284,7 @@ def _read_hub(name: str) -> _Table:
     return table
 
 
-def _from_columns(table: _Table, wanted: Columns, origin: str) -> list[Example]:
+def _of_table(table: _Table, wanted: Columns, origin: str) -> TextSource:
     text, pair = _text_columns(table, wanted, origin)
     words = [_words(value) for value in table[text]]
     usual = TAG_COLUMNS if any(words) else LABEL_COLUMNS
@@ -250,7 +294,8 @@ def _from_columns(table: _Table, wanted: Columns, origin: str) -> list[Example]:
     pairs = [_text(value) for value in table[pair]] if pair else [None] * rows
     read = _answers if label and label.lower() in ANSWER_COLUMNS else _label
     labels = [read(value) for value in table[label]] if label else [None] * rows
-    return [Example(*row) for row in zip(texts, pairs, labels, words, strict=True)]
+    examples = tuple(Example(*row) for row in zip(texts, pairs, labels, words, strict=True))
+    return TextSource(examples, tuple(table), text, pair, label)
 
 
 def _text_columns(table: _Table, wanted: Columns, origin: str) -> tuple[str, str | None]:

@@ -52,7 +52,7 @@ def trial(
         if metric is None
         else TaskMetric(name="accuracy", dense=0.95, pruned=metric, examples=100, description=""),
         latency=latency,
-        verdict="no gates",
+        verdict="not gated",
         gates=gates,
     )
     return Trial(name=name, variant="onnxruntime-fp32", speedup=speedup, bundle=f"trials/{name}", figures=figures)
