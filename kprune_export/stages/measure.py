@@ -17,7 +17,7 @@ from exporters.runners.onnxruntime_runner import pool_description
 from exporters.spec import ModelSpec
 from exporters.variants import REFERENCE, GraphRecord, Runtime, Variant
 from kprune_export.bundle.layout import FIDELITY, GRAPHS, LATENCY
-from kprune_export.evaluation.base import Evaluation
+from kprune_export.evaluation.base import Evaluation, Outputs
 from kprune_export.job import Job
 from kprune_export.proof import Reports
 from kprune_export.stages.base import Desk, ShareDone, Stage, part_of
@@ -32,6 +32,9 @@ from kprune_export.stages.export import (
 from kprune_export.stages.parity import DENSE_PARITY
 from kprune_export.stages.runners import open_variant, timer_of
 from pruning.calibration.batches import Batch
+
+REMEMBERED_BYTES = 2**28
+"""The dense model's outputs on all held-out texts are kept for the next comparison where they are about this small."""
 
 
 class FidelityStage(Stage):
@@ -58,13 +61,16 @@ class FidelityStage(Stage):
         batches = job.evaluation().batches(job.recipe.seed, job.largest_batch)
         reports: dict[str, FidelityReport] = {}
         dense: dict[str, FidelityReport] = {}
+        remembered: dict[int, Outputs] = {}
         for done, (variant, folders, twin) in enumerate(compared):
             evaluation = job.evaluation()
+            known = remembered if twin == REFERENCE else {}
             with (
                 open_variant(twin, *twins, job.threads) as reference,
                 open_variant(variant, *folders, job.threads) as candidate,
             ):
-                _evaluate(evaluation, batches, reference, candidate, part_of(desk.progress, done, len(compared)))
+                share = part_of(desk.progress, done, len(compared))
+                _evaluate(evaluation, batches, reference, candidate, known, share)
                 runtime = candidate.name
             if twin == REFERENCE:
                 report = _report(evaluation, job, sum(len(batch.rows) for batch in batches), runtime)
@@ -152,12 +158,21 @@ def _twins(variant: Variant, runtime: Runtime = REFERENCE.runtime) -> tuple[Vari
 
 
 def _evaluate(
-    evaluation: Evaluation, batches: Sequence[Batch], dense: Runner, pruned: Runner, progress: ShareDone
+    evaluation: Evaluation,
+    batches: Sequence[Batch],
+    dense: Runner,
+    pruned: Runner,
+    known: dict[int, Outputs],
+    progress: ShareDone,
 ) -> None:
-    for done, batch in enumerate(batches, start=1):
+    """Run two models on all batches; the first one's outputs are kept in ``known`` as far as they are small."""
+    for number, batch in enumerate(batches):
         feeds = {spec.name: batch.inputs[spec.name].numpy() for spec in dense.inputs}
-        evaluation.add(batch, dense.run(feeds), pruned.run(feeds))
-        progress(done / len(batches))
+        outputs = known[number] if number in known else dense.run(feeds)
+        evaluation.add(batch, outputs, pruned.run(feeds))
+        if sum(array.nbytes for array in outputs.values()) * len(batches) <= REMEMBERED_BYTES:
+            known[number] = outputs
+        progress((number + 1) / len(batches))
 
 
 def _report(evaluation: Evaluation, job: Job, texts: int, runtime: str) -> FidelityReport:

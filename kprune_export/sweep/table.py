@@ -67,7 +67,7 @@ def _row(trial: Trial, figures: TrialFigures, shape: str, labelled: bool) -> tup
         *metric,
         f"{figures.size_bytes / 2**20:.3g}",
         DOMINATED if at.dominated else FRONT,
-        _gates(figures),
+        "" if trial.speedup is None else _gates(figures),  # gates are about pruned models
     )
 
 
