@@ -37,6 +37,8 @@ class FidelityReport(BaseModel):
     texts: int
     distinct_texts: int | None = None
     """How many different ones there are, each with its second text; None in reports of earlier versions."""
+    documents: int | None = None
+    """How many documents an embedder's searches were among; None for other tasks."""
     texts_sha256: str
     runtime: str
     measures: tuple[FidelityMeasure, ...]

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from exporters.errors import ParityError
 from exporters.graph.int8 import LARGEST_ERROR
 from exporters.inputs import Padding, synthetic_inputs
+from exporters.rounding import apart
 from exporters.runners.base import Array, Feeds, Runner
 from exporters.spec import ModelSpec, Shape
 
@@ -211,7 +212,8 @@ def _compare(
         if error is None or bound is None or not off / limit <= error / bound:
             error, bound = off, limit
         if not off <= limit:
-            problems.append(f"{name} is off by {off:.2e}, more than the {limit:.2e} that is accepted")
+            shown, accepted = apart(off, limit)
+            problems.append(f"{name} is off by {shown}, more than the {accepted} that is accepted")
     return ParityCase(
         shape="",
         padding="",

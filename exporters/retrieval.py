@@ -36,6 +36,7 @@ class Search:
         queries: the rows of the queries, (queries,).
         documents: the rows of the documents, (documents,), each once.
         relevant: for each query, the gain of each relevant document by its row, above 0; None where it is not known.
+            A query's own text is none.
 
     """
 
@@ -51,21 +52,13 @@ class Search:
     @property
     def top(self) -> int:
         """How many documents each query finds: `TOP`, or fewer where there are fewer besides the query's own text."""
-        return min(TOP, len(self.documents) - int(self._excluded.any()))
-
-    @property
-    def _excluded(self) -> NDArray[np.int64]:
-        """For each query, 1 if its own text is among the documents and is not known to be relevant, else 0."""
-        documents = set(self.documents.tolist())
-        relevant = self.relevant or ({},) * len(self.queries)
-        rows = zip(self.queries.tolist(), relevant, strict=True)
-        return np.array([row in documents and row not in known for row, known in rows], dtype=np.int64)
+        return min(TOP, len(self.documents) - int(np.isin(self.queries, self.documents).any()))
 
 
 def find(search: Search, queries: NDArray[np.float64], documents: NDArray[np.float64]) -> Found:
     """Return the documents nearest to each query by cosine; of equally near ones the first.
 
-    A query's own text is left out where it is among the documents, unless it is known to be relevant.
+    A query's own text is left out where it is among the documents.
 
     Args:
         search: what is looked for.
@@ -74,15 +67,13 @@ def find(search: Search, queries: NDArray[np.float64], documents: NDArray[np.flo
 
     """
     vectors = documents[search.documents].T
-    excluded = search._excluded.astype(bool)
     found = np.empty((len(search.queries), search.top), dtype=np.int64)
     size = max(1, _BLOCK_VALUES // len(search.documents))
     for start in range(0, len(search.queries), size):
         block = slice(start, start + size)
         rows = search.queries[block]
         similarity = queries[rows] @ vectors
-        own = (search.documents[None, :] == rows[:, None]) & excluded[block, None]
-        similarity[own] = -np.inf
+        similarity[search.documents[None, :] == rows[:, None]] = -np.inf
         found[block] = np.argsort(-similarity, axis=-1, kind="stable")[:, : search.top]
     return found
 

@@ -1,8 +1,5 @@
 """Rounding of a value that is shown beside a limit, so that the comparison between the two stays true."""
 
-from typing import Literal
-
-Style = Literal["f", "e"]
 _MOST_DIGITS = 17
 """Enough for any float64 to be told from its neighbours."""
 
@@ -12,7 +9,7 @@ def limit_text(limit: float) -> str:
     return f"{limit:.10g}"
 
 
-def beside(value: float, limit: float, digits: int = 4, style: Style = "f") -> str:
+def beside(value: float, limit: float, digits: int = 4) -> str:
     """Write a value with as few digits as leave it on its side of a limit as `limit_text` writes that.
 
     0.9495 beside 0.95 is ``0.9495``, and 0.94998 is ``0.94998``: rounded to four digits it would seem to reach the
@@ -22,16 +19,31 @@ def beside(value: float, limit: float, digits: int = 4, style: Style = "f") -> s
         value: what is shown.
         limit: what it is compared with.
         digits: after the point, at least.
-        style: ``f`` for decimals, ``e`` for an exponent.
 
     """
     shown = float(limit_text(limit))
     side = _side(value, limit)
     for count in range(digits, _MOST_DIGITS + 1):
-        text = f"{value:.{count}{style}}"
+        text = f"{value:.{count}f}"
         if _side(float(text), shown) == side:
             return text
     return repr(value)
+
+
+def apart(value: float, limit: float, digits: int = 2) -> tuple[str, str]:
+    """Write a value and a computed limit with exponents, both with as few digits as leave the value on its side.
+
+    Args:
+        value: what is shown.
+        limit: what it is compared with, which nobody has given and which may be rounded too.
+        digits: after the point, at least.
+
+    """
+    for count in range(digits, _MOST_DIGITS + 1):
+        texts = f"{value:.{count}e}", f"{limit:.{count}e}"
+        if _side(float(texts[0]), float(texts[1])) == _side(value, limit):
+            return texts
+    return repr(value), repr(limit)
 
 
 def _side(value: float, limit: float) -> int:

@@ -29,13 +29,16 @@ OVERLAP_LIMIT = 0.5
 LEAST_TEXTS = 30
 """From fewer different texts a share is known to no better than a tenth or so."""
 
+LEAST_DOCUMENTS = 100
+"""Among fewer, more than a tenth of a search's documents are found by chance."""
+
 
 class FidelityWarning(BaseModel):
     """A figure that is low by any standard, or that says little.
 
     Attributes:
         variant: the variant that was measured.
-        measure: the figure's name; ``texts`` for how many there were.
+        measure: the figure's name; ``texts`` or ``documents`` for how many there were.
         value: what was measured.
         limit: the default that it is below.
         message: one sentence for people.
@@ -83,17 +86,17 @@ def _of_report(variant: str, report: FidelityReport) -> Iterator[FidelityWarning
                 variant=variant, measure=measure.name, value=measure.value, limit=limit, message=message
             )
     texts = report.texts if report.distinct_texts is None else report.distinct_texts
-    if texts < LEAST_TEXTS:
-        yield FidelityWarning(
-            variant=variant,
-            measure="texts",
-            value=texts,
-            limit=LEAST_TEXTS,
-            message=(
-                f"{variant}: fidelity was measured on {texts} different text{'' if texts == 1 else 's'}, too few to "
-                f"say much: give at least {LEAST_TEXTS}."
-            ),
-        )
+    few = f"fidelity was measured on {texts} different text{'' if texts == 1 else 's'}, too few to say much"
+    yield from _of_count(variant, "texts", texts, LEAST_TEXTS, few)
+    if report.documents is not None:
+        few = f"searches were among {report.documents} documents, of which many are found by chance"
+        yield from _of_count(variant, "documents", report.documents, LEAST_DOCUMENTS, few)
+
+
+def _of_count(variant: str, what: str, count: int, least: int, few: str) -> Iterator[FidelityWarning]:
+    if count < least:
+        message = f"{variant}: {few}: give at least {least} with --evaluation."
+        yield FidelityWarning(variant=variant, measure=what, value=count, limit=least, message=message)
 
 
 def _advice(name: str) -> str:

@@ -194,8 +194,8 @@ def in_words(
         "failed": f"failed: {broken} of {len(gates)} gates did not hold",
         "undecided": f"undecided: the machine is too noisy to judge {undecided} of {len(gates)} gates",
     }[verdict]
-    if gates and not any(gate.about_quality for gate in gates):
-        words += ", none of which is about fidelity" if verdict == "passed" else "; none is about fidelity"
+    if verdict == "passed" and not any(gate.about_quality for gate in gates):
+        words += ", none of which is about fidelity"
     if warnings:
         words += f" ({len(warnings)} warning{'' if len(warnings) == 1 else 's'})"
     return words

@@ -43,6 +43,7 @@ def compare_contents(before: BundleContent, after: BundleContent) -> BundleDiff:
         before=str(before.path),
         after=str(after.path),
         notes=tuple(_notes(before, after)),
+        warnings=tuple(f"{x.path}: {warning.message}" for x in (before, after) for warning in x.manifest.warnings),
         verdict=TextChange(name="verdict", before=old.verdict_in_words, after=new.verdict_in_words),
         gates=_gates(old, new),
         flops_reduction=None if reduction == (None, None) else figure_change("FLOPs removed", *reduction),
@@ -120,9 +121,6 @@ def _notes(before: BundleContent, after: BundleContent) -> Iterator[str]:
     if before.latency and after.latency and _machines(before.latency) != _machines(after.latency):
         yield "Latency was measured on different machines: compare the speedups, not the times."
 
-    for content in (before, after):
-        for warning in content.manifest.warnings:
-            yield f"{content.path} has a warning: {warning.message}"
     for content in (before, after):
         shapes = [shape for report in content.latency.values() for shape in report.shapes]
         if any(shape.noise and not shape.noise.quiet for shape in shapes):

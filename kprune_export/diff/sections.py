@@ -19,6 +19,7 @@ def markdown(diff: BundleDiff) -> str:
     """Return the comparison as Markdown."""
     title = f"## {markdown_text(diff.before)} → {markdown_text(diff.after)}"
     notes = [f"Note: {markdown_text(note)}" for note in diff.notes]
+    notes += [f"Warning: {markdown_text(warning)}" for warning in diff.warnings]
     return "\n\n".join((title, *notes, *map(markdown_table, sections(diff)))) + "\n"
 
 

@@ -45,6 +45,11 @@ class Evaluation(ABC):
         self.labels = labels
         self.retrieval = retrieval
 
+    @property
+    def documents(self) -> int | None:
+        """How many documents are searched; None where none are."""
+        return None
+
     def batches(self, seed: int, largest: int = BATCH_SIZE) -> tuple[Batch, ...]:
         """Return the examples as batches, smaller ones where each token has a vocabulary of values.
 

@@ -42,7 +42,10 @@ class RetrievalSet:
     def build(
         cls, queries: Sequence[str], documents: Sequence[str], relevant: Sequence[Mapping[str, float]], origin: str
     ) -> Self:
-        """Bring judged queries into one form: documents with the same text are one, queries need a relevant one.
+        """Bring judged queries into one form.
+
+        Documents with the same text are one. A query's own text is not relevant to it, as any model finds that.
+        Queries without a relevant document are left out.
 
         Args:
             queries: all queries.
@@ -55,8 +58,11 @@ class RetrievalSet:
 
         """
         places = {text: place for place, text in enumerate(dict.fromkeys(documents))}
-        judged = [{places[text]: gain for text, gain in known.items() if gain > 0} for known in relevant]
-        kept = [(query, known) for query, known in zip(queries, judged, strict=True) if known]
+        judged = [
+            (query, {places[text]: gain for text, gain in known.items() if gain > 0 and text != query})
+            for query, known in zip(queries, relevant, strict=True)
+        ]
+        kept = [(query, known) for query, known in judged if known]
         if not kept or len(places) < 2:
             what = "no query with a relevant document" if not kept else "fewer than two different documents"
             raise LabelError(f"{origin} has {what}, so retrieval cannot be measured with it.")

@@ -150,6 +150,11 @@ class EmbeddingEvaluation(TextEvaluation):
             return found
         return (*found, *super().metrics())
 
+    @property
+    def documents(self) -> int | None:
+        """How many documents are searched."""
+        return len(self.retrieval.documents if self.retrieval else self.texts)
+
     @cached_property
     def _rankings(self) -> Rankings | None:
         if len(self.texts) < 2:

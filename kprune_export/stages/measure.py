@@ -181,6 +181,7 @@ def _report(evaluation: Evaluation, job: Job, texts: int, runtime: str) -> Fidel
         task=job.source.task.kind.value,
         texts=texts,
         distinct_texts=len({(x.text, x.pair) for x in job.source.task.texts(job.held_out)}),
+        documents=evaluation.documents,
         texts_sha256=job.held_out_record.sha256,
         runtime=runtime,
         measures=evaluation.fidelity(),

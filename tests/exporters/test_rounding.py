@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.rounding import beside, limit_text
+from exporters.rounding import apart, beside, limit_text
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,13 @@ def test_a_value_beside_a_limit(value: float, limit: float, text: str) -> None:
 
 def test_limits_are_shown_as_they_were_given() -> None:
     assert [limit_text(x) for x in (0.95, 80, 1.5 * 0.97, 4 * 1.03)] == ["0.95", "80", "1.455", "4.12"]
-    assert beside(1.04e-3, 1.0e-3, 1, "e") == "1.04e-03"
+
+
+def test_an_error_beside_a_tolerance() -> None:
+    assert apart(1.04e-3, 1.0e-3) == ("1.04e-03", "1.00e-03")
+    assert apart(1.0004e-3, 1.0e-3) == ("1.0004e-03", "1.0000e-03")
+    assert apart(float("nan"), 1.0) == ("nan", "1.00e+00")
+    assert apart(2.0, 2.0) == ("2.00e+00", "2.00e+00")
 
 
 @given(st.floats(-1e6, 1e6), st.integers(-(10**8), 10**8).map(lambda x: x / 10**4))

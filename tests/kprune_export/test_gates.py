@@ -57,7 +57,7 @@ def test_what_undecided_comes_to(built: Outcome, capsys: pytest.CaptureFixture[s
     undecided, broken = judged(built, 1.5, NOISY), judged(built, 1.0, QUIET)
     assert verdict_of([undecided], exported=True) == "undecided"
     assert verdict_of([undecided, broken], exported=True) == "failed"
-    words = "undecided: the machine is too noisy to judge 1 of 1 gates; none is about fidelity"
+    words = "undecided: the machine is too noisy to judge 1 of 1 gates"
     assert in_words("undecided", [undecided]) == words
     manifest = built.manifest.model_copy(update={"gates": (undecided,), "verdict": "undecided", "warnings": ()})
     summary = summarise(dataclasses.replace(built, manifest=manifest))

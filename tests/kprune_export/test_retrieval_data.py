@@ -120,6 +120,14 @@ def test_pairs_of_a_query_and_a_document() -> None:
         retrieval_of_pairs(pairs(("q", "a", "yes"), label="score"), "f")
 
 
+def test_a_query_is_not_relevant_to_itself() -> None:
+    """Any model, however bad, finds a text by itself."""
+    found = retrieval_of_pairs(pairs(("q", "q"), ("r", "r"), ("r", "b")), "f")
+    assert (found.queries, found.relevant) == (("r",), ({2: 1.0},))
+    with pytest.raises(LabelError, match="f has no query with a relevant document"):
+        retrieval_of_pairs(pairs(("q", "q"), ("r", "r")), "f")
+
+
 @pytest.mark.parametrize(
     ("header", "found"),
     [

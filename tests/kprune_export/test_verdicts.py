@@ -106,6 +106,11 @@ def test_few_texts_say_little(built: Outcome) -> None:
     (found,) = fidelity_warnings([measured(built, ("agreement", 1.0), texts=29)])
     assert (found.measure, found.value, found.limit) == ("texts", 29, 30)
     assert not fidelity_warnings([measured(built, ("agreement", 1.0), texts=30)])
+    proof = measured(built, ("mean_cosine", 1.0))
+    assert proof.fidelity is not None
+    few = dataclasses.replace(proof, fidelity=proof.fidelity.model_copy(update={"documents": 99}))
+    (found,) = fidelity_warnings([few])
+    assert (found.measure, found.value, found.limit) == ("documents", 99, 100)
     old = FidelityReport.model_validate(
         {"task": "t", "texts": 3, "texts_sha256": "", "runtime": "r", "measures": [{"name": "agreement", "value": 1,
          "higher_is_better": True, "description": ""}]}
