@@ -229,11 +229,7 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
             check_reduction(recipe.flops_reduction)
         placement_on(own_device(recipe.device), recipe.offload)
         method_for(recipe.pruning)
-    calibrates = prunes or (exports and recipe.quantizes)
-    optional = measures and bool(recipe.dense_int8_variants) and not calibrates
-    sources = read_sources(recipe, calibrates=calibrates or optional, optional=optional)
     source = load_checkpoint(recipe.model, recipe.allow_pickle, recipe.pooling)
-    check_labels(recipe, source.task, sources, measures=measures)
     shapes = recipe.parsed_shapes if measures else ()
     check_shapes(shapes, source.max_positions)
     if prunes and source.plan is not None:
@@ -245,6 +241,10 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         profiles = recipe.engine.profiles_for(source.max_positions)
         for shape in shapes:
             choose_profile(profiles, shape)
+    calibrates = prunes or (exports and recipe.quantizes)
+    optional = measures and bool(recipe.dense_int8_variants) and not calibrates
+    sources = read_sources(recipe, calibrates=calibrates or optional, optional=optional)
+    check_labels(recipe, source.task, sources, measures=measures)
     texts = choose_texts(
         recipe,
         source.task,

@@ -161,7 +161,8 @@ def test_labels_that_are_no_relevance(tmp_path: Path, caplog: pytest.LogCaptureF
 def task(tmp_path_factory: pytest.TempPathFactory, make_sentences: MakeSentences) -> Path:
     """A task whose documents are sentences, and whose queries are their beginnings."""
     folder = tmp_path_factory.mktemp("task")
-    documents = list(dict.fromkeys(make_sentences(80, seed=11, length=14)))
+    sentences = dict.fromkeys(make_sentences(120, seed=11, length=14))
+    documents = [text for text in sentences if len(text.split()) > 4][:80]
     corpus = [{"_id": f"d{n}", "text": text} for n, text in enumerate(documents)]
     queries = [{"_id": f"q{n}", "text": " ".join(documents[n].split()[:3])} for n in range(30)]
     qrels = "query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{n}\t1\n" for n in range(30))
