@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporters.fidelity import embedding_fidelity
 from exporters.metrics import cosine_of_pairs, spearman
+from exporters.retrieval import embedding_fidelity
 from pruning import PruningSettings, ServingModule, load_checkpoint
 from pruning.calibration.batches import make_batches
 from pruning.calibration.docstrings import docstring_examples
@@ -66,7 +66,7 @@ def main() -> None:
         )
         pruned = embed(checkpoint, single)
         metric = spearman(*(cosine_of_pairs(x[first], x[second]) for x in (dense, pruned)), labels)
-        cosine, overlap = embedding_fidelity(dense, pruned)
+        cosine, overlap, *_ = embedding_fidelity(dense, pruned)
         widths = [(len(layer.heads), len(layer.neurons)) for layer in plan.layers]
         print(
             f"{plan.flops_reduction:7.2%}  {metric.dense:14.4f}  {metric.pruned:6.4f}  {cosine.value:11.4f}  "

@@ -76,7 +76,7 @@ def measure(options: argparse.Namespace, rate: float) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     above = peak_mib() - loaded
     pruned_logits = logits(checkpoint, dev)
-    agreement, divergence = classifier_fidelity(dense_logits, pruned_logits)
+    agreement, divergence, _ = classifier_fidelity(dense_logits, pruned_logits)
     metric = accuracy(dense_logits, pruned_logits, labels)
     one_pass = seconds_of_one_pass(options.model, batches)
     return {

@@ -12,7 +12,6 @@ from exporters.errors import MeasurementError
 from exporters.metrics import TaskMetric, rank_correlation
 from exporters.runners.base import Array
 
-NEIGHBOURS = 10
 _BLOCK_VALUES = 2**22
 
 
@@ -36,6 +35,10 @@ class FidelityReport(BaseModel):
     version: Literal[1] = 1
     task: str
     texts: int
+    distinct_texts: int | None = None
+    """How many different ones there are, each with its second text; None in reports of earlier versions."""
+    documents: int | None = None
+    """How many documents an embedder's searches were among; None for other tasks."""
     texts_sha256: str
     runtime: str
     instruction_sets: tuple[str, ...] = ()
@@ -53,18 +56,30 @@ class FidelityReport(BaseModel):
         """The measure that stands for the whole: agreement, mean cosine, R², or rank agreement."""
         return self.measures[0]
 
+    @property
+    def metrics(self) -> tuple[TaskMetric, ...]:
+        """All metrics, the task's own first; empty where there are no labels."""
+        return (self.metric, *self.further_metrics) if self.metric else ()
+
+    def figure(self, name: str) -> float | None:
+        """Return the pruned model's value of a measure or metric by its name; None where it was not measured."""
+        found = {x.name: x.value for x in self.measures} | {x.name: x.pruned for x in self.metrics}
+        return found.get(name)
+
 
 @dataclass(frozen=True)
 class ClassComparison:
     """How each of some choices between classes compares: of texts, of tokens, of masked words.
 
     Attributes:
-        agrees: whether both models choose the same class, (choices,).
+        dense: the class that the dense model chooses, (choices,).
+        pruned: the class that the pruned model chooses, (choices,).
         kl: KL(dense ‖ pruned) in nats, float64, (choices,).
 
     """
 
-    agrees: NDArray[np.bool_]
+    dense: NDArray[np.int64]
+    pruned: NDArray[np.int64]
     kl: NDArray[np.float64]
 
 
@@ -77,30 +92,50 @@ def compare_classes(dense: Array, pruned: Array) -> ClassComparison:
         rows = slice(start, start + size)
         log_dense, log_pruned = (log_softmax(x[rows].astype(np.float64), axis=-1) for x in (dense, pruned))
         kl[rows] = (np.exp(log_dense) * (log_dense - log_pruned)).sum(-1)
-    return ClassComparison(dense.argmax(-1) == pruned.argmax(-1), kl)
+    return ClassComparison(dense.argmax(-1), pruned.argmax(-1), kl)
 
 
 def class_fidelity(comparison: ClassComparison, choice: str = "text") -> tuple[FidelityMeasure, ...]:
-    """Sum up a comparison: agreement of the answers, and KL(dense ‖ pruned).
+    """Sum up a comparison: agreement of the answers, KL(dense ‖ pruned), and Cohen's kappa.
 
     Args:
         comparison: of all choices.
         choice: what each choice is about, in words.
 
     """
+    agreement = float((comparison.dense == comparison.pruned).mean())
     return (
-        _agreement(float(comparison.agrees.mean()), f"share of {choice}s that get the same label"),
+        _agreement(agreement, f"share of {choice}s that get the same label"),
         _mean_kl(float(comparison.kl.mean()), f"mean over {choice}s of KL(dense ‖ pruned) in nats"),
+        kappa(comparison.dense, comparison.pruned),
+    )
+
+
+def kappa(dense: NDArray[np.int64], pruned: NDArray[np.int64]) -> FidelityMeasure:
+    """Compare chosen classes, (choices,), by Cohen's kappa: agreement above what chance would give.
+
+    It is (p - e) / (1 - e), with p the share of equal choices, and e that of two models that choose each class as
+    often as these do, but independently (Cohen, 1960). Where both always choose the same one class, agreement says
+    nothing, and it is 0. Nothing is as large as the square of a vocabulary, unlike in scikit-learn's.
+    """
+    classes, places = np.unique(np.concatenate((dense, pruned)), return_inverse=True)
+    often = [np.bincount(x, minlength=len(classes)) / len(dense) for x in np.split(places, 2)]
+    chance, agreement = float(often[0] @ often[1]), float((dense == pruned).mean())
+    return FidelityMeasure(
+        name="kappa",
+        value=(agreement - chance) / (1 - chance) if len(classes) > 1 else 0.0,
+        higher_is_better=True,
+        description="agreement above chance (Cohen's kappa): 0 is no better than chance, 1 the same",
     )
 
 
 def classifier_fidelity(dense: Array, pruned: Array) -> tuple[FidelityMeasure, ...]:
-    """Compare single-label logits, (texts, labels): agreement of the answers, and KL(dense ‖ pruned)."""
+    """Compare single-label logits, (texts, labels): agreement of the answers, KL(dense ‖ pruned), and kappa."""
     return class_fidelity(compare_classes(dense, pruned))
 
 
 def multi_label_fidelity(dense: Array, pruned: Array) -> tuple[FidelityMeasure, ...]:
-    """Compare multi-label logits, (texts, labels): agreement label by label, and KL summed over labels."""
+    """Compare multi-label logits, (texts, labels): agreement and kappa label by label, and KL summed over labels."""
     _check_pair(dense, pruned)
     dense64, pruned64 = dense.astype(np.float64), pruned.astype(np.float64)
     kl = sum(
@@ -111,6 +146,7 @@ def multi_label_fidelity(dense: Array, pruned: Array) -> tuple[FidelityMeasure, 
         _mean_kl(
             float(np.asarray(kl).sum(-1).mean()), "mean over texts of KL(dense ‖ pruned), summed over labels, in nats"
         ),
+        kappa((dense > 0).ravel().astype(np.int64), (pruned > 0).ravel().astype(np.int64)),
     )
 
 
@@ -148,34 +184,18 @@ def rank_agreement(dense: Array, pruned: Array) -> FidelityMeasure:
     )
 
 
-def embedding_fidelity(dense: Array, pruned: Array) -> tuple[FidelityMeasure, ...]:
-    """Compare embeddings, (texts, d): mean cosine, and how many of each text's neighbours stay.
-
-    The overlap is the mean share of a text's 10 nearest other texts by cosine (fewer where there are
-    fewer texts) that are the same before and after pruning.
-    """
-    _check_pair(dense, pruned)
-    dense_unit, pruned_unit = _unit(dense), _unit(pruned)
-    neighbours = min(NEIGHBOURS, len(dense) - 1)
-    measures = [mean_cosine((dense_unit * pruned_unit).sum(-1), "a text's dense and pruned embedding")]
-    if neighbours:
-        before, after = (_nearest(x, neighbours) for x in (dense_unit, pruned_unit))
-        shared = [len(set(a) & set(b)) / neighbours for a, b in zip(before.tolist(), after.tolist(), strict=True)]
-        measures.append(
-            FidelityMeasure(
-                name=f"top_{neighbours}_overlap",
-                value=float(np.mean(shared)),
-                higher_is_better=True,
-                description=f"share of each text's {neighbours} nearest texts that stay the same",
-            )
-        )
-    return tuple(measures)
+def unit_rows(vectors: Array) -> NDArray[np.float64]:
+    """Return vectors, (rows, d), in float64 and divided by their lengths; a row of zeros stays one."""
+    wide = vectors.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+    unit: NDArray[np.float64] = wide / np.maximum(lengths, np.finfo(np.float64).tiny)
+    return unit
 
 
 def row_cosines(dense: Array, pruned: Array) -> NDArray[np.float64]:
     """Return the cosine between each row of two arrays (rows, d), float64: (rows,)."""
     _check_pair(dense, pruned)
-    cosines: NDArray[np.float64] = (_unit(dense) * _unit(pruned)).sum(-1)
+    cosines: NDArray[np.float64] = (unit_rows(dense) * unit_rows(pruned)).sum(-1)
     return cosines
 
 
@@ -195,20 +215,6 @@ def _mean_kl(value: float, description: str) -> FidelityMeasure:
 
 def _agreement(value: float, description: str) -> FidelityMeasure:
     return FidelityMeasure(name="agreement", value=value, higher_is_better=True, description=description)
-
-
-def _unit(vectors: Array) -> NDArray[np.float64]:
-    wide = vectors.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
-    unit: NDArray[np.float64] = wide / np.maximum(lengths, np.finfo(np.float64).tiny)
-    return unit
-
-
-def _nearest(unit: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    similarity = unit @ unit.T
-    np.fill_diagonal(similarity, -np.inf)
-    nearest: NDArray[np.int64] = np.argsort(-similarity, axis=-1, kind="stable")[:, :count]
-    return nearest
 
 
 def _check_pair(dense: Array, pruned: Array) -> None:

@@ -17,6 +17,7 @@ from exporters.graph.int8 import LARGEST_ERROR
 from exporters.inputs import Padding, synthetic_inputs
 from exporters.machine import instruction_sets
 from exporters.parts import FinishedParts
+from exporters.rounding import apart
 from exporters.runners.base import Array, Feeds, Runner
 from exporters.spec import ModelSpec, Shape
 
@@ -230,7 +231,8 @@ def _compare(case: _Input, reference: Runner, candidate: Runner, spec: ModelSpec
         if error is None or bound is None or not off / limit <= error / bound:
             error, bound = off, limit
         if not off <= limit:
-            problems.append(f"{name} is off by {off:.2e}, more than the {limit:.2e} that is accepted")
+            shown, accepted = apart(off, limit)
+            problems.append(f"{name} is off by {shown}, more than the {accepted} that is accepted")
     return ParityCase(
         shape=case.shape,
         padding=case.padding,

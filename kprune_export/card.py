@@ -1,17 +1,22 @@
 """The model card of a pruned checkpoint: its README.md, with the metadata that the Hugging Face hub reads.
 
-https://huggingface.co/docs/hub/model-cards says which these are. A card holds nothing that was measured after pruning,
-so that it is part of the checkpoint: the same model, texts and settings give the same bytes.
+https://huggingface.co/docs/hub/model-cards says which these are. A card holds no times, so that it is a reproducible
+part of the checkpoint: the same model, texts and settings give the same bytes.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from exporters.fidelity import FidelityReport
+from kprune_export.fidelity_limits import FidelityWarning
+from kprune_export.gates import GateResult
 from kprune_export.printable import printable
-from kprune_export.tables import markdown_text
+from kprune_export.tables import Section, markdown_table, markdown_text
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.purpose import head_ending
 from pruning.checkpoint.source import CARD_FILE
@@ -65,6 +70,24 @@ class CardFacts(BaseModel):
     carried: dict[str, Value]
 
 
+@dataclass(frozen=True)
+class CardFigures:
+    """What a card says of a pruned model's fidelity.
+
+    Attributes:
+        variants: the reports of the exported variants, by name.
+        dense: those of the dense model's own variants, to compare with.
+        gates: the gates about fidelity and size; those about speed are not reproducible.
+        warnings: figures that are low by any standard.
+
+    """
+
+    variants: Mapping[str, FidelityReport]
+    dense: Mapping[str, FidelityReport]
+    gates: Sequence[GateResult]
+    warnings: Sequence[FidelityWarning]
+
+
 def card_facts(model: str, source: EncoderCheckpoint) -> CardFacts:
     """Find out what a card has to say of the dense model.
 
@@ -85,13 +108,16 @@ def card_facts(model: str, source: EncoderCheckpoint) -> CardFacts:
     )
 
 
-def model_card(facts: CardFacts, source: EncoderCheckpoint, plan: PruningPlan) -> str:
+def model_card(
+    facts: CardFacts, source: EncoderCheckpoint, plan: PruningPlan, figures: CardFigures | None = None
+) -> str:
     """Return the text of README.md.
 
     Args:
         facts: what is known of the dense model.
         source: its checkpoint, or the pruned one: only its task and its configuration are read.
         plan: what was kept.
+        figures: what was measured; None where nothing was.
 
     """
     from huggingface_hub import ModelCardData
@@ -107,7 +133,8 @@ def model_card(facts: CardFacts, source: EncoderCheckpoint, plan: PruningPlan) -
         tags=["kprune", "pruned"],
         **carried,
     )
-    return printable(f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, declared)}")
+    text = f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, declared)}{_measured(figures)}"
+    return printable(text)
 
 
 def _metadata(card: Path) -> dict[str, Value]:
@@ -155,6 +182,39 @@ The code that this trusts is `modeling_kprune.py`, which cuts transformers' own 
 |---|---|---|
 {layers}
 """
+
+
+def _measured(figures: CardFigures | None) -> str:
+    """Return the section about fidelity; empty where nothing was measured."""
+    if figures is None:
+        return ""
+    reports = {**{f"dense {name}": report for name, report in figures.dense.items()}, **figures.variants}
+    first = next(iter(figures.variants.values()))
+    metrics = [metric.name for metric in first.metrics]
+    rows = [
+        (
+            name,
+            *(f"{measure.value:.4f}" for measure in report.measures),
+            *(f"{metric.pruned:.4f}" for metric in report.metrics),
+        )
+        for name, report in reports.items()
+    ]
+    if metrics:
+        rows.insert(0, ("dense fp32", *("" for _ in first.measures), *(f"{x.dense:.4f}" for x in first.metrics)))
+    names = (measure.name for measure in first.measures)
+    headings = ("variant", *(name.replace("_", " ") for name in (*names, *metrics)))
+    about = f"On {first.texts} texts that pruning has not seen, against the dense model in fp32"
+    gates = [(x.name, x.asked, x.measured, "yes" if x.held else "no", x.detail) for x in figures.gates]
+    parts = [
+        markdown_table(Section("Fidelity", headings, tuple(rows))),
+        markdown_text(f"{about}{'; metrics are against labels' if metrics else ''}. Speed is in report.html."),
+        *(f"**Warning:** {markdown_text(warning.message)}" for warning in figures.warnings),
+    ]
+    if gates:
+        parts.append(markdown_table(Section("Gates", ("gate", "asked", "measured", "passed", "about"), tuple(gates))))
+    else:
+        parts.append("No gates about fidelity or size were set.")
+    return "\n" + "\n\n".join(parts) + "\n"
 
 
 def _usage(source: EncoderCheckpoint, declared: bool) -> str:

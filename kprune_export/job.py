@@ -23,14 +23,16 @@ from exporters.variants import REFERENCE, Runtime, Variant
 from kprune_export.bundle.manifest import DEFAULT_TEXTS, SourceRecord, TextsRecord
 from kprune_export.errors import RecipeError
 from kprune_export.evaluation import EVALUATIONS
-from kprune_export.evaluation.base import TaskLabels
+from kprune_export.evaluation.base import Evaluation, TaskLabels
 from kprune_export.evaluation.labels import task_labels
+from kprune_export.evaluation.retrieval import RetrievalSet
 from kprune_export.input_names import shipped_name, shipped_settings
 from kprune_export.names import check_names
 from kprune_export.recipe import Recipe
 from kprune_export.sharing import own_device
 from kprune_export.target.request import check_target
-from kprune_export.texts import RunTexts, choose_texts
+from kprune_export.text_checks import check_labels, check_retrieval_gates
+from kprune_export.texts import RunTexts, choose_texts, read_sources
 from pruning.calibration.batches import BATCH_SIZE
 from pruning.calibration.coverage import check_coverage
 from pruning.calibration.examples import Example, examples_sha256
@@ -60,6 +62,8 @@ class Job:
         held_out: the texts that fidelity is measured on; empty where it is not measured.
         left_out: how many texts are not calibrated on because they are held out.
         labels: the held-out texts' labels, where there are usable ones.
+        retrieval: which of the held-out texts are queries and documents, for an embedder; None where it is not known.
+        dense_int8_problem: why the dense model in int8 cannot be measured here; None where it can, or is not asked for.
         shapes: the shapes that latency is measured at.
         threads: how many threads everything runs with.
         calibration_unknown: the share of the calibration texts' characters that the tokenizer does not know.
@@ -78,6 +82,8 @@ class Job:
     labels: TaskLabels | None
     shapes: tuple[Shape, ...]
     threads: int
+    retrieval: RetrievalSet | None = None
+    dense_int8_problem: str | None = None
     calibration_unknown: float = 0.0
     held_out_unknown: float = 0.0
     bundle: Path | None = None
@@ -121,6 +127,25 @@ class Job:
         """The variants of the dense twin: fp32, in each runtime that is timed, and those of the pruned model."""
         timed = [Variant(x.runtime, Precision.FP32) for x in self.variants if runs_here(x.runtime)]
         return tuple(dict.fromkeys((REFERENCE, *timed, *self.variants)))
+
+    @cached_property
+    def dense_int8(self) -> tuple[Variant, ...]:
+        """The dense model's int8 variants that are measured beside the pruned ones."""
+        return self.recipe.dense_int8_variants if self.measures and self.dense_int8_problem is None else ()
+
+    @cached_property
+    def optional_dense(self) -> tuple[Variant, ...]:
+        """Those of them that nothing else is compared with, so that the run goes on if one cannot be made."""
+        return tuple(variant for variant in self.dense_int8 if variant not in self.dense_variants)
+
+    def evaluation(self) -> Evaluation:
+        """Return a comparison of two models on the held-out texts, which nothing has been added to."""
+        return EVALUATIONS[self.source.task.kind](self.source, self.held_out, self.labels, self.retrieval)
+
+    @property
+    def judged_by(self) -> dict[str, Any]:
+        """What outputs on the held-out texts are judged by, as JSON values."""
+        return {"labels": self.labels, "retrieval": self.retrieval.sha256 if self.retrieval else None}
 
     @property
     def builds_engines(self) -> bool:
@@ -236,20 +261,28 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         for shape in shapes:
             choose_profile(profiles, shape)
     calibrates = prunes or (exports and recipe.quantizes)
-    texts = choose_texts(recipe, source.task, calibrates=calibrates, measures=measures)
+    optional = measures and bool(recipe.dense_int8_variants) and not calibrates
+    sources = read_sources(recipe, calibrates=calibrates or optional, optional=optional)
+    check_labels(recipe, source.task, sources, measures=measures)
+    texts = choose_texts(
+        recipe,
+        source.task,
+        calibrates=calibrates or optional,
+        measures=measures,
+        optional=optional,
+        sources=sources,
+    )
     if prunes:
         if recipe.targeted:
             check_target(recipe, source, describe_machine(), threads)
         else:
             method_for(recipe.pruning).budget(source.open().shape, recipe.pruning)
         check_tokens(source.batches(texts.calibration, recipe.seed), source.open().shape)
-    required = recipe.min_metric is not None or recipe.label_column is not None
+    required = recipe.label_column is not None or (recipe.min_metric is not None and texts.retrieval is None)
     labels = task_labels(source.task, texts.held_out, required) if measures else None
     unknown = _unknown_shares(source, texts)
     _warn(recipe, source, measures=measures)
-    if measures:
-        EVALUATIONS[source.task.kind](source, texts.held_out, labels)  # raises now what it would raise after pruning
-    return Job(
+    job = Job(
         recipe,
         prunes,
         exports,
@@ -261,8 +294,14 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         labels,
         shapes,
         threads,
+        texts.retrieval,
+        texts.problem,
         *unknown,
     )
+    if measures:
+        job.evaluation()  # raises now what it would raise after pruning
+        check_retrieval_gates(recipe, source.task, texts)
+    return job
 
 
 def _whole_name(recipe: Recipe) -> str:

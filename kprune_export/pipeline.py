@@ -21,16 +21,18 @@ from kprune_export.bundle.provenance import commit_of
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace
 from kprune_export.errors import BundleError, TargetError, VerificationError
+from kprune_export.fidelity_limits import fidelity_warnings
 from kprune_export.gates import GateResult, verdict_of
 from kprune_export.job import Job, prepare_job
 from kprune_export.noise import noise_remarks
 from kprune_export.output.inputs import OUTPUT, Place, check_apart
 from kprune_export.output.ownership import check_output
-from kprune_export.proof import Reports, VariantProof, read_proofs
+from kprune_export.proof import DenseProof, Reports, VariantProof, read_dense_proofs, read_proofs
 from kprune_export.recipe import Recipe
 from kprune_export.sbom import SbomStage
 from kprune_export.stages.base import Desk, Files, ShareDone, Stage
 from kprune_export.stages.bundle import BundleStage
+from kprune_export.stages.card import CardStage
 from kprune_export.stages.engines import DenseEngineStage, EngineStage
 from kprune_export.stages.export import DenseTwinStage, ExportSourceStage, ExportStage
 from kprune_export.stages.gates import evaluate_gates
@@ -85,6 +87,7 @@ class Outcome:
         manifest: its manifest.
         plan: the pruning plan, where the run pruned.
         proofs: what was found of each variant, where the run exported.
+        dense_proofs: what was found of the dense model's own variants, where the run measured.
         target: the latency target beside what was measured, where there is one.
         shapes: the shapes that latency was asked for at.
         timing: how long each was to be timed.
@@ -100,6 +103,7 @@ class Outcome:
     shapes: tuple[Shape, ...] = ()
     timing: TimingSettings = field(default_factory=TimingSettings)
     noise: tuple[str, ...] = ()
+    dense_proofs: tuple[DenseProof, ...] = ()
 
 
 def prune_and_build(recipe: Recipe, reporter: Reporter | None = None, turn: Turn = no_turns) -> Outcome:
@@ -120,7 +124,7 @@ def prune_and_build(recipe: Recipe, reporter: Reporter | None = None, turn: Turn
     stages: list[Stage] = [*_pruning(job), ExportStage()]
     if job.builds_engines:
         stages.append(EngineStage())
-    stages += [*_proving(job), SbomStage(), ReportStage(), *([TritonStage()] if recipe.triton else [])]
+    stages += [*_proving(job), CardStage(), SbomStage(), ReportStage(), *([TritonStage()] if recipe.triton else [])]
     return _run("prune-and-build", job, stages, reporter, turn)
 
 
@@ -150,7 +154,8 @@ def prune(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
     """Prune a checkpoint and write the plan and the pruned checkpoint only; errors as `prune_and_build`."""
     if recipe.targeted:
         raise TargetError("A latency target needs something to time, and prune exports nothing: use prune-and-build.")
-    return _run("prune", _checked_job(recipe, prunes=True, exports=False, measures=False), (PruneStage(),), reporter)
+    job = _checked_job(recipe, prunes=True, exports=False, measures=False)
+    return _run("prune", job, (PruneStage(), CardStage()), reporter)
 
 
 def export(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
@@ -286,6 +291,7 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         command=command,
         verdict=verdict_of(gates, exported=bool(proofs)),
         gates=gates,
+        warnings=fidelity_warnings(proofs),
         task=job.source.task.kind.value,
         labels=job.source.task.labels,
         plan_sha256=plan.sha256 if plan else None,
@@ -305,4 +311,5 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
     met = target_outcome(target, proofs[0].latency) if target and proofs else None
     table = LatencyTable.read(files(LATENCY_TABLE)) if LATENCY_TABLE in outputs else None
     noise = noise_remarks(proofs, target, table)
-    return Outcome(job.recipe.output, manifest, plan, proofs, met, job.shapes, job.recipe.timing, noise)
+    dense = read_dense_proofs(files) if job.measures else ()
+    return Outcome(job.recipe.output, manifest, plan, proofs, met, job.shapes, job.recipe.timing, noise, dense)

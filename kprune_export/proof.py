@@ -23,13 +23,22 @@ ReportT = TypeVar("ReportT", ParityReport, FidelityReport, LatencyReport, GraphR
 
 
 class Reports(BaseModel, Generic[ReportT]):
-    """One kind of report, of each variant that has one, by the variant's name."""
+    """One kind of report, of each variant that has one, by the variant's name.
+
+    Attributes:
+        variants: of the variants of the model that ships, or, of the dense model, those that it is compared with.
+        dense: of the dense model's own variants, against the dense model in fp32: what int8 alone would do.
+        problems: why a variant that could be left out has no report, in a sentence.
+
+    """
 
     model_config = ConfigDict(frozen=True)
 
     format: Literal["kprune-reports"] = "kprune-reports"
     version: Literal[2] = 2
     variants: dict[str, ReportT]
+    dense: dict[str, ReportT] = {}
+    problems: dict[str, str] = {}
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -96,8 +105,45 @@ class VariantProof:
         return tuple(trtexec_command(model, shape, settings, cuda_graphs=False) for shape in shapes)
 
 
+@dataclass(frozen=True)
+class DenseProof:
+    """What is known of one of the dense model's own variants, which a pruned model has to be better than.
+
+    Attributes:
+        variant: its name.
+        fidelity: how its outputs compare with the dense model's in fp32; None where that was not measured.
+        latency: how fast it is beside the dense model in fp32; None where it was not timed.
+        problem: why it was not measured; None where it was.
+
+    """
+
+    variant: str
+    fidelity: FidelityReport | None
+    latency: LatencyReport | None
+    problem: str | None = None
+
+    @property
+    def size_bytes(self) -> int | None:
+        """The size of its ONNX file; None where it was not timed."""
+        return self.latency.subject.pruned_bytes if self.latency else None
+
+
+def read_dense_proofs(files: Callable[[str], Path]) -> tuple[DenseProof, ...]:
+    """Read what a run that measures found of the dense model's own variants.
+
+    Args:
+        files: where the outputs of stages are, by their paths in the bundle.
+
+    """
+    fidelity, latency = Reports[FidelityReport].read(files(FIDELITY)), Reports[LatencyReport].read(files(LATENCY))
+    return tuple(
+        DenseProof(name, fidelity.dense.get(name), latency.dense.get(name), fidelity.problems.get(name))
+        for name in dict.fromkeys((*fidelity.dense, *fidelity.problems))
+    )
+
+
 def read_proofs(
-    variants: Sequence[Variant], files: Callable[[str], Path], *, measures: bool
+    variants: Sequence[Variant], files: Callable[[str], Path], *, measures: bool, timed: bool = True
 ) -> tuple[VariantProof, ...]:
     """Read what a run's stages found of each variant.
 
@@ -105,12 +151,13 @@ def read_proofs(
         variants: which.
         files: where the outputs of stages are, by their paths in the bundle.
         measures: whether fidelity and latency were measured.
+        timed: whether latency is read too.
 
     """
     graphs = Reports[GraphRecord].read(files(ONNX_FOLDER) / GRAPHS).variants
     parity = Reports[ParityReport].read(files(PARITY)).variants
     fidelity = Reports[FidelityReport].read(files(FIDELITY)).variants if measures else {}
-    latency = Reports[LatencyReport].read(files(LATENCY)).variants if measures else {}
+    latency = Reports[LatencyReport].read(files(LATENCY)).variants if measures and timed else {}
     return tuple(
         VariantProof(
             variant=variant,

@@ -1,5 +1,6 @@
 """The recipe: everything that a run is asked to do, from flags, a YAML file, or both."""
 
+import math
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,18 @@ from kprune_export.settings_file import read_settings
 from pruning.calibration.examples import Columns
 from pruning.methods.settings import DEFAULT_METHOD, LONGEST_SEQUENCE, PruningSettings, Strength, StrengthOrNone
 
-GATE_NAMES = ("min_speedup", "min_agreement", "min_metric", "max_size_mib")
+RETRIEVAL_GATES = {
+    "min_overlap": "top_10_overlap",
+    "min_ndcg": "ndcg_at_10",
+    "min_mrr": "mrr_at_10",
+    "min_recall": "recall_at_10",
+    "min_index_overlap": "index_top_10_overlap",
+    "min_index_ndcg": "index_ndcg_at_10",
+    "min_index_mrr": "index_mrr_at_10",
+    "min_index_recall": "index_recall_at_10",
+}
+"""The gates about what an embedder finds, and the figure that each is about."""
+GATE_NAMES = ("min_speedup", "min_agreement", "min_metric", "max_size_mib", *RETRIEVAL_GATES)
 """The settings that are gates."""
 PERMISSIONS = ("allow_pickle",)
 """The settings that permit what is not safe with every input: only a user gives them, no file that came with it."""
@@ -79,6 +91,7 @@ _MEASURING = {
     "shapes",
     "timing_seconds",
     "isolate",
+    "dense_int8",
     *GATE_NAMES,
 }
 _SERVING = {"triton", "triton_name", "triton_backend", "triton_text", "triton_pairs"}
@@ -136,12 +149,21 @@ class Recipe(BaseModel):
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     timing_seconds: Annotated[float, Field(gt=0, le=600)] = 3.0
     isolate: bool = False
+    dense_int8: bool = True
     allow_pickle: bool = False
     pooling: Pooling | None = None
     min_speedup: Annotated[float, Field(gt=0)] | None = None
     min_agreement: float | None = None
     min_metric: float | None = None
     max_size_mib: Annotated[float, Field(gt=0)] | None = None
+    min_overlap: float | None = None
+    min_ndcg: float | None = None
+    min_mrr: float | None = None
+    min_recall: float | None = None
+    min_index_overlap: float | None = None
+    min_index_ndcg: float | None = None
+    min_index_mrr: float | None = None
+    min_index_recall: float | None = None
     triton: bool = False
     triton_name: str = "encoder"
     triton_backend: Literal["python", "onnxruntime", "tensorrt"] | None = None
@@ -167,6 +189,13 @@ class Recipe(BaseModel):
     def _some(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
             raise ValueError("at least one is needed")
+        return value
+
+    @field_validator(*GATE_NAMES)
+    @classmethod
+    def _finite(cls, value: float | None) -> float | None:
+        if value is not None and not math.isfinite(value):
+            raise ValueError("a gate needs a finite number")
         return value
 
     @classmethod
@@ -239,6 +268,21 @@ class Recipe(BaseModel):
         return Precision.INT8 in self.precision
 
     @property
+    def dense_int8_variants(self) -> tuple[Variant, ...]:
+        """The int8 variants of the dense model that are measured beside the pruned ones.
+
+        In every runtime that is exported to in int8, and in ONNX Runtime on the CPU also where int8 is not asked for:
+        whether int8 alone would do is then known before pruning is chosen.
+        """
+        if not self.dense_int8:
+            return ()
+        return tuple(
+            Variant(runtime, Precision.INT8)
+            for runtime in self.runtime
+            if self.quantizes or runtime is Runtime.ONNXRUNTIME
+        )
+
+    @property
     def engine(self) -> EngineSettings:
         """How engines are built.
 
@@ -291,7 +335,8 @@ class Recipe(BaseModel):
         unused |= set() if exports else _EXPORTING
         unused |= set() if prunes and exports else _SERVING
         unused |= set() if exports and Runtime.TENSORRT in self.runtime else _ENGINES
-        unused -= _CALIBRATING if exports and self.quantizes else set()
+        quantizes = self.quantizes or (measures and bool(self.dense_int8_variants))
+        unused -= _CALIBRATING if exports and quantizes else set()
         unused |= {"flops_reduction"} if self.targeted else set()
         unused -= _TARGETS if measures else set()
         return self.model_dump(mode="json", exclude=_RESULT_NEUTRAL | unused)

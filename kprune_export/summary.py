@@ -8,6 +8,8 @@ from exporters.fidelity import FidelityMeasure
 from exporters.latency import ShapeLatency, TimingSettings
 from exporters.metrics import TaskMetric
 from exporters.spec import Shape
+from kprune_export.dense_summary import DenseSummary, dense_summaries
+from kprune_export.fidelity_limits import FidelityWarning
 from kprune_export.gates import GateResult, Verdict
 from kprune_export.pipeline import Outcome
 from kprune_export.proof import VariantProof
@@ -86,12 +88,14 @@ class Summary(BaseModel):
     verdict: Verdict | None
     verdict_in_words: str | None
     gates: tuple[GateResult, ...]
+    warnings: tuple[FidelityWarning, ...] = ()
     task: str
     flops_reduction: float | None
     layers: tuple[LayerSummary, ...]
     variants: tuple[VariantSummary, ...]
-    noise: tuple[str, ...]
+    noise: tuple[str, ...] = ()
     """Which times cannot be relied on and why, in sentences."""
+    dense: tuple[DenseSummary, ...] = ()
 
 
 def summarise(outcome: Outcome) -> Summary:
@@ -103,11 +107,13 @@ def summarise(outcome: Outcome) -> Summary:
         verdict=outcome.manifest.verdict,
         verdict_in_words=outcome.manifest.verdict_in_words,
         gates=outcome.manifest.gates,
+        warnings=outcome.manifest.warnings,
         task=outcome.manifest.task,
         flops_reduction=plan.flops_reduction if plan else None,
         layers=tuple(LayerSummary(heads=len(x.heads), neurons=len(x.neurons)) for x in plan.layers) if plan else (),
         variants=tuple(_of_variant(proof, outcome.shapes, outcome.timing) for proof in outcome.proofs),
         noise=outcome.noise,
+        dense=dense_summaries(outcome.proofs, outcome.dense_proofs),
     )
 
 

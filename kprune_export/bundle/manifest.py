@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from kprune_export.bundle.layout import MANIFEST, is_unfinished
 from kprune_export.bundle.provenance import CommitRecord
 from kprune_export.errors import BundleError
+from kprune_export.fidelity_limits import FidelityWarning
 from kprune_export.gates import GateResult, Verdict, in_words, verdict_of
 from kprune_export.output.publication import InnerPath
 from kprune_export.recipe import PERMISSIONS
@@ -116,6 +117,7 @@ class Manifest(_Record):
 
     Attributes:
         verdict: None where a run proves nothing, as pruning alone.
+        warnings: figures that are low by any standard, whatever the gates are.
         commit: of the repository that the run was started in, if it was in one.
         notes: sentences about what the results do not cover, as code of the checkpoint's own that was not run.
         validated_sha256: the hash of the manifest of the bundle that was validated, if one was.
@@ -127,6 +129,7 @@ class Manifest(_Record):
     command: str
     verdict: Verdict | None
     gates: tuple[GateResult, ...]
+    warnings: tuple[FidelityWarning, ...] = ()
     task: str
     labels: tuple[str, ...]
     plan_sha256: str | None
@@ -192,7 +195,7 @@ class Manifest(_Record):
     @property
     def verdict_in_words(self) -> str | None:
         """The verdict as every page and message words it."""
-        return in_words(self.verdict, self.gates)
+        return in_words(self.verdict, self.gates, self.warnings)
 
     def reproducible_hashes(self) -> dict[str, str]:
         """Return the hashes that a rerun with the same inputs and versions has to give again, by path."""

@@ -8,7 +8,7 @@ manifest only where everything that it lists is there.
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -183,7 +183,8 @@ class Workspace:
         stage = next((stage for stage in manifest.stages if stage.name == name), None)
         if stage is None:
             return None
-        files = [f for f in manifest.files if any(_within(f.path, output) for output in stage.outputs)]
+        outputs = [output for other in manifest.stages for output in other.outputs]
+        files = [f for f in manifest.files if _innermost(f.path, outputs) in stage.outputs]
         return FinishedStage(stage=stage, files=tuple(files)) if files else None
 
     def _drop_unfinished(self) -> None:
@@ -211,6 +212,11 @@ def _is(root: Path, file: FileRecord) -> bool:
 
 def _within(path: str, output: str) -> bool:
     return path == output or path.startswith(f"{output}/")
+
+
+def _innermost(path: str, outputs: Iterable[str]) -> str | None:
+    """Return the output that a file belongs to: of a folder and a file in it that are both outputs, the file."""
+    return max((output for output in outputs if _within(path, output)), key=len, default=None)
 
 
 def replace_bundle(output: Path, write: Callable[[Path], None]) -> None:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from exporters.errors import ParityError
 from kprune_export.errors import message_of
+from kprune_export.fidelity_limits import FidelityWarning
 from kprune_export.gates import GateResult
 from kprune_export.summary import Summary, VariantSummary
 
@@ -16,14 +17,15 @@ class Check(BaseModel):
     Attributes:
         suite: what kind of check; ``run`` where a run ended before anything could be checked.
         name: what was checked.
-        outcome: an error is a run that ended, a failure a check that did not hold.
+        outcome: an error is a run that ended, a failure a check that did not hold; a warning is one that was skipped,
+            since no gate asks for it.
         detail: what was found, in words.
 
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    suite: Literal["parity", "gates", "run"]
+    suite: Literal["parity", "gates", "warnings", "run"]
     name: str
     outcome: Literal["passed", "failed", "error", "skipped"]
     detail: str
@@ -31,7 +33,7 @@ class Check(BaseModel):
 
 def checks_of(summary: Summary) -> tuple[Check, ...]:
     """Return the checks of a finished run."""
-    return (*map(_of_parity, summary.variants), *map(_of_gate, summary.gates))
+    return (*map(_of_parity, summary.variants), *map(_of_gate, summary.gates), *map(_of_warning, summary.warnings))
 
 
 def check_of_error(error: Exception) -> Check:
@@ -51,8 +53,13 @@ def _of_parity(variant: VariantSummary) -> Check:
 
 
 def _of_gate(gate: GateResult) -> Check:
-    detail = f"measured {gate.value:.4f}, asked {gate.comparison} {gate.limit:g} ({gate.about})"
+    detail = f"measured {gate.measured}, asked {gate.asked} ({gate.about})"
     return Check(suite="gates", name=gate.name, outcome=_outcome(gate), detail=detail)
+
+
+def _of_warning(warning: FidelityWarning) -> Check:
+    name = f"{warning.measure}, {warning.variant}"
+    return Check(suite="warnings", name=name, outcome="skipped", detail=warning.message)
 
 
 def _outcome(gate: GateResult) -> Literal["passed", "failed", "error"]:

@@ -1,6 +1,9 @@
 """What a run came to as Markdown, for the summary of a step in GitHub Actions."""
 
+from collections.abc import Sequence
+
 from kprune_export.ci.checks import Check, checks_of
+from kprune_export.dense_summary import DenseSummary
 from kprune_export.summary import Summary, VariantSummary
 from kprune_export.tables import Section, markdown_table, markdown_text
 
@@ -9,7 +12,7 @@ def summary_markdown(summary: Summary) -> str:
     """Return a finished run's verdict, checks and figures."""
     verdict = f"**{markdown_text(summary.verdict_in_words)}**" if summary.verdict_in_words else ""
     removed = "" if summary.flops_reduction is None else f"{summary.flops_reduction:.2%} of the encoder's FLOPs removed"
-    tables = (_checks(checks_of(summary)), *map(_figures, summary.variants))
+    tables = (_checks(checks_of(summary)), *map(_figures, summary.variants), _dense(summary.dense))
     head = (f"## kprune-export {summary.command}", verdict, removed, *map(markdown_text, summary.noise))
     parts = (*head, *(markdown_table(x) for x in tables if x.rows))
     return "\n\n".join(part for part in parts if part) + "\n\n"
@@ -23,6 +26,18 @@ def error_markdown(check: Check) -> str:
 def _checks(checks: tuple[Check, ...]) -> Section:
     rows = tuple((check.suite, check.name, check.outcome, check.detail) for check in checks)
     return Section("Checks", ("", "", "outcome", "found"), rows)
+
+
+def _dense(dense: Sequence[DenseSummary]) -> Section:
+    """Return the dense model's own figures, in fp32 and int8."""
+    rows = []
+    for x in dense:
+        figures = [f"{y.name.replace('_', ' ')} {y.value:.4f}" for y in x.fidelity[:1]]
+        figures += [f"{y.name.replace('_', ' ')} {y.value:.4f}" for y in x.metrics]
+        figures += [f"{y.p50_ms:.2f} ms at {y.shape}" for y in x.latency]
+        figures += [f"{x.onnx_bytes / 2**20:.1f} MiB"] if x.onnx_bytes else []
+        rows.append((x.variant, x.problem or ", ".join(figures)))
+    return Section("The dense model", ("", "measured"), tuple(rows))
 
 
 def _figures(variant: VariantSummary) -> Section:

@@ -113,7 +113,7 @@ def _show(comparison: "Comparison", output: Path) -> None:
             table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
         best = {rate: best_methods(comparison, rate, name, higher) for rate in comparison.rates}
         for method in comparison.methods:
-            shown = {rate: figure_text(getattr(comparison.row(method, rate), name)) for rate in comparison.rates}
+            shown = {rate: figure_text(comparison.row(method, rate).figure(name)) for rate in comparison.rates}
             styles = ["bold green" if method in best[rate] else "" for rate in shown]
             table.add_row(method, *map(Text, shown.values(), styles))
         console.print(table)

@@ -48,6 +48,8 @@ def diff(
     console.print(f"{found.before} → {found.after}", markup=False)
     for note in found.notes:
         console.print(f"Note: {note}", markup=False)
+    for warning in found.warnings:
+        console.print(f"Warning: {warning}", markup=False)
     for section in sections(found):
         console.print(section_table(section, _COLOURS))
     return ExitCode.OK

@@ -109,7 +109,12 @@ HeldOut = Annotated[
 ]
 Evaluation = Annotated[
     str | None,
-    typer.Option(help="Texts, labelled or not, to measure fidelity on instead.", rich_help_panel=TEXTS),
+    typer.Option(
+        help="Texts, labelled or not, to measure fidelity on instead. For sentence embedders also a retrieval data set "
+        "in the layout of BEIR: a folder with corpus.jsonl, queries.jsonl and qrels/test.tsv (another split as "
+        "FOLDER@SPLIT), or a file with the columns query and document.",
+        rich_help_panel=TEXTS,
+    ),
 ]
 Seed = Annotated[
     int | None,
@@ -304,6 +309,16 @@ Isolate = Annotated[
     typer.Option(
         "--isolate",
         help="Time each model in a process of its own, where nothing of the other can touch it.",
+        rich_help_panel=PROOF,
+    ),
+]
+DenseInt8 = Annotated[
+    bool | None,
+    typer.Option(
+        "--dense-int8/--no-dense-int8",
+        help="Whether the dense model in int8 is measured too, which shows what int8 does without pruning; for ONNX "
+        "Runtime on the CPU also where int8 is not exported. It takes one more export, fidelity pass and timing.",
+        show_default="dense-int8",
         rich_help_panel=PROOF,
     ),
 ]

@@ -1,17 +1,24 @@
 """Printing results: tables for people, one JSON object for machines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from exporters.fidelity import FidelityMeasure
+from exporters.metrics import TaskMetric
+from exporters.retrieval import INDEX, METRICS, is_overlap
 from kprune_export.cli.console import output_console
 from kprune_export.cli.printing import print_json
+from kprune_export.dense_summary import DenseSummary
 from kprune_export.errors import ExitCode
-from kprune_export.gates import Verdict
+from kprune_export.gates import Tone, Verdict, tone_of
 from kprune_export.summary import ShapeSummary, Summary, VariantSummary
 from kprune_export.tables import Section
 
+_COLOURS: dict[Tone, str] = {"good": "green", "neutral": "bold", "caution": "yellow", "bad": "red"}
+_SIZE = "ONNX file, MiB"
 _CODES: dict[Verdict | None, ExitCode] = {"failed": ExitCode.GATE_FAILED, "undecided": ExitCode.UNDECIDED}
 
 
@@ -24,22 +31,31 @@ def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
     console = output_console()
     if summary.layers:
         console.print(layers_table(summary))
-    if len(summary.variants) == 1:
-        console.print(figures_table(summary.variants[0], summary.task))
-    elif summary.variants:
-        console.print(variants_table(summary))
-    for command in (command for variant in summary.variants for command in variant.trtexec):
-        console.print(f"To time it with NVIDIA's tool: {command}", markup=False, soft_wrap=True)
+    _print_variants(console, summary)
     if summary.gates:
         console.print(gates_table(summary))
     for remark in summary.noise:
         console.print(Text(remark, "yellow"))
+    for warning in summary.warnings:
+        console.print(Text.assemble(("Warning:", "yellow"), " ", warning.message))
     if summary.verdict_in_words:
-        colour = "green" if code is ExitCode.OK else "red"
+        colour = _COLOURS[tone_of(summary.verdict, summary.gates, summary.warnings)]
         console.print(Text.assemble("Verdict: ", (summary.verdict_in_words, colour)))
     if summary.output:
         console.print(f"Written to {summary.output}", markup=False)
     return code
+
+
+def _print_variants(console: Console, summary: Summary) -> None:
+    if len(summary.variants) == 1:
+        console.print(figures_table(summary))
+    elif summary.variants:
+        console.print(variants_table(summary))
+    for dense in summary.dense:
+        if dense.problem:
+            console.print(f"Dense {dense.variant} was not measured: {dense.problem}", markup=False)
+    for command in (command for variant in summary.variants for command in variant.trtexec):
+        console.print(f"To time it with NVIDIA's tool: {command}", markup=False, soft_wrap=True)
 
 
 def layers_table(summary: Summary) -> Table:
@@ -53,44 +69,85 @@ def layers_table(summary: Summary) -> Table:
     return table
 
 
-def figures_table(variant: VariantSummary, task: str) -> Table:
-    """Return what was measured of a variant, dense against pruned where both were."""
+def figures_table(summary: Summary) -> Table:
+    """Return what was measured of the only variant, beside the dense model in fp32 and int8 where these were."""
+    (variant,) = summary.variants
+    int8 = next((x for x in summary.dense if x.fidelity and x.variant != variant.variant), None)
     rows = _figures(variant)
+    beside = _figures_of_dense(int8) if int8 else {}
     compared = any(dense for _, dense, _, _ in rows)
-    table = Table(title=f"{task}, {variant.variant}", title_justify="left")
-    for name in ("", "dense fp32", "pruned", "") if compared else ("", "", ""):
+    names = ("", "dense fp32", *(("dense int8",) if int8 else ()), "pruned", "") if compared else ("", "", "")
+    table = Table(title=f"{summary.task}, {variant.variant}", title_justify="left")
+    for name in names:
         table.add_column(name, justify="right" if name else "left")
     for what, dense, value, note in rows:
-        table.add_row(*((what, dense, value, note) if compared else (what, value, note)))
+        row = (what, dense, *((beside.get(what, ""),) if int8 else ()), value, note)
+        table.add_row(*(row if compared else (what, value, note)))
     return table
 
 
 def variants_table(summary: Summary) -> Table:
-    """Return what was measured of several variants, one in each row; the report tells more of each."""
-    table = Table(title=f"{summary.task}: dense fp32 against pruned", title_justify="left")
+    """Return what was measured of several variants, one in each row, below the dense model's own.
+
+    The report tells more of each.
+    """
+    table = Table(title=f"{summary.task}: dense and pruned; speedups are over dense fp32", title_justify="left")
     first = summary.variants[0]
-    measures = [measure.name for measure in first.fidelity[:1]]
+    measures = [x.name for x in first.fidelity if x == first.fidelity[0] or is_overlap(x.name.removeprefix(INDEX))]
     shapes = list(dict.fromkeys(shape.shape for variant in summary.variants for shape in variant.latency))
     builds = any(variant.engine_bytes for variant in summary.variants)
     table.add_column("variant", no_wrap=True)
-    names = ["ONNX MiB", *(("engine MiB",) if builds else ()), "parity", *measures]
+    names = ["ONNX MiB", *(("engine MiB",) if builds else ()), *measures]
     for name in (*names, *((first.metric.name,) if first.metric else ())):
         table.add_column(name.replace("_", " "), justify="right")
     for name in shapes:
-        table.add_column(f"at {name}", justify="right")
-    for variant in summary.variants:
-        speedups = {shape.shape: f"{shape.speedup:.2f} x{_mark(shape)}" for shape in variant.latency}
-        engine = f"{variant.engine_bytes / 2**20:.1f}" if variant.engine_bytes else ""
+        table.add_column(f"ms at {name}", justify="right")
+
+    def add(
+        name: str,
+        sizes: Sequence[int | None],
+        fidelity: Mapping[str, float],
+        metric: float | None,
+        times: Mapping[str, str],
+    ) -> None:
         table.add_row(
-            variant.variant,
-            f"{variant.onnx_bytes / 2**20:.1f}",
-            *((engine,) if builds else ()),
-            f"{variant.worst_parity_error:.0e}",
-            *(f"{x.value:.4f}" for x in variant.fidelity[:1]),
-            *((f"{variant.metric.pruned:.4f}",) if variant.metric else ()),
-            *(speedups.get(name, "not timed") for name in shapes),
+            name,
+            *("" if size is None else f"{size / 2**20:.1f}" for size in (sizes if builds else sizes[:1])),
+            *(f"{fidelity[x]:.4f}" if x in fidelity else "" for x in measures),
+            *(("" if metric is None else f"{metric:.4f}",) if first.metric else ()),
+            *(times.get(shape, "not timed") for shape in shapes),
         )
+
+    for dense in summary.dense:
+        if not dense.problem:
+            times = {x.shape: _time(x.p50_ms, x.speedup if dense.fidelity else None) for x in dense.latency}
+            metric = dense.metrics[0].value if dense.metrics else None
+            add(f"dense {dense.variant}", (dense.onnx_bytes, None), _by_name(dense.fidelity), metric, times)
+    for variant in summary.variants:
+        times = {x.shape: _time(x.pruned_p50_ms, x.speedup) for x in variant.latency}
+        sizes = (variant.onnx_bytes, variant.engine_bytes)
+        metric = variant.metric.pruned if variant.metric else None
+        add(variant.variant, sizes, _by_name(variant.fidelity), metric, times)
     return table
+
+
+def _by_name(measures: Sequence[FidelityMeasure]) -> dict[str, float]:
+    return {measure.name: measure.value for measure in measures}
+
+
+def _time(p50_ms: float, speedup: float | None) -> str:
+    return f"{p50_ms:.2f}" + ("" if speedup is None else f"\n{speedup:.2f} x")
+
+
+def _figures_of_dense(dense: DenseSummary) -> dict[str, str]:
+    """Return the dense model's cells of the table that `_figures` makes, by the names of the rows."""
+    size = dense.onnx_bytes
+    return {
+        **{f"p50 at {x.shape}, ms": f"{x.p50_ms:.2f}\n{x.speedup:.2f} x" for x in dense.latency},
+        **{x.name.replace("_", " "): f"{x.value:.4f}" for x in dense.fidelity},
+        **{x.name.replace("_", " "): f"{x.value:.4f}" for x in dense.metrics},
+        _SIZE: "" if size is None else f"{size / 2**20:.1f}",
+    }
 
 
 def _figures(variant: VariantSummary) -> list[tuple[str, str, str, str]]:
@@ -108,10 +165,9 @@ def _figures(variant: VariantSummary) -> list[tuple[str, str, str, str]]:
     rows += [(x.name.replace("_", " "), "", f"{x.value:.4f}", x.description) for x in variant.fidelity]
     for metric in (variant.metric, *variant.further_metrics) if variant.metric else ():
         values = f"{metric.dense:.4f}", f"{metric.pruned:.4f}"
-        note = f"on {metric.examples} labels" + (f"; {metric.note}" if metric.note else "")
-        rows.append((metric.name.replace("_", " "), *values, note))
+        rows.append((metric.name.replace("_", " "), *values, _metric_note(metric)))
     dense = f"{variant.dense_bytes / 2**20:.1f}" if variant.dense_bytes else ""
-    rows.append(("ONNX file, MiB", dense, f"{variant.onnx_bytes / 2**20:.1f}", variant.onnx))
+    rows.append((_SIZE, dense, f"{variant.onnx_bytes / 2**20:.1f}", variant.onnx))
     if variant.engine_bytes:
         rows.append(("TensorRT engine, MiB", "", f"{variant.engine_bytes / 2**20:.1f}", ""))
     if variant.parity_passed is not None:
@@ -124,6 +180,14 @@ def _mark(shape: ShapeSummary) -> str:
     return ", noisy" if shape.noise_reason else ""
 
 
+def _metric_note(metric: TaskMetric) -> str:
+    note = f"; {metric.note}" if metric.note else ""
+    if metric.name.removeprefix(INDEX) not in METRICS:
+        return f"on {metric.examples} labels{note}"
+    kept = metric.name.startswith(INDEX)
+    return f"on {metric.examples} queries, {'dense documents' if kept else 'documents embedded again'}{note}"
+
+
 def gates_table(summary: Summary) -> Table:
     """Return the gates and whether they held."""
     table = Table(title="Gates", title_justify="left")
@@ -131,7 +195,7 @@ def gates_table(summary: Summary) -> Table:
         table.add_column(name)
     for gate in summary.gates:
         held = ("yes", "green") if gate.held else ("undecided", "yellow") if gate.undecided else ("no", "red")
-        table.add_row(gate.name, f"{gate.comparison} {gate.limit:g}", f"{gate.value:.4f}", Text(*held), gate.about)
+        table.add_row(gate.name, gate.asked, gate.measured, Text(*held), gate.about)
     return table
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kprune_export.cli import options, target_options
+from kprune_export.cli import options, retrieval_options, target_options
 from kprune_export.cli.options import given
 from kprune_export.cli.printing import print_json
 
@@ -84,18 +84,28 @@ def sweep(
     shapes: options.Shapes = None,
     threads: options.Threads = None,
     timing_seconds: options.TimingSeconds = None,
+    dense_int8: options.DenseInt8 = None,
     min_speedup: options.MinSpeedup = None,
     min_agreement: options.MinAgreement = None,
     min_metric: options.MinMetric = None,
     max_size_mib: options.MaxSizeMib = None,
+    min_overlap: retrieval_options.MinOverlap = None,
+    min_ndcg: retrieval_options.MinNdcg = None,
+    min_mrr: retrieval_options.MinMrr = None,
+    min_recall: retrieval_options.MinRecall = None,
+    min_index_overlap: retrieval_options.MinIndexOverlap = None,
+    min_index_ndcg: retrieval_options.MinIndexNdcg = None,
+    min_index_mrr: retrieval_options.MinIndexMrr = None,
+    min_index_recall: retrieval_options.MinIndexRecall = None,
     gates: options.GatesFile = None,
 ) -> int:
     """Build a family of pruned models, and show which of them are worth having.
 
-    For each precision the dense model is proven as it is, and pruned to each speedup. Every trial is a bundle of its
-    own in trials/, as prune-and-build makes it with --target-speedup. What they share is measured once: a latency table
-    for each precision, and what widths lose. Writes sweep.md (a table for each shape), sweep.svg (fidelity and the
-    task's metric against latency; what another trial beats in both is hollow) and sweep.json, which recommend reads.
+    The dense model is measured in each precision, and in int8 unless --no-dense-int8 is given, and pruned to each
+    speedup. Every trial is a bundle of its own in trials/, as prune-and-build makes it with --target-speedup. What they
+    share is measured once: a latency table for each precision, and what widths lose. Writes sweep.md (a table for each
+    shape), sweep.svg (fidelity and the task's metric against latency; what another trial beats in both is hollow) and
+    sweep.json, which recommend reads.
 
     A trial that fails, for example because its speedup is out of reach, is recorded with the reason, and the others
     are made. A sweep that is stopped goes on where it was; speedups and precisions can be added later.

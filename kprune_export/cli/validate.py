@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kprune_export.cli import options
+from kprune_export.cli import options, retrieval_options
 from kprune_export.cli.options import given
 from kprune_export.cli.running import run_recipe
 
@@ -38,10 +38,19 @@ def validate(
     threads: options.Threads = None,
     timing_seconds: options.TimingSeconds = None,
     isolate: options.Isolate = None,
+    dense_int8: options.DenseInt8 = None,
     min_speedup: options.MinSpeedup = None,
     min_agreement: options.MinAgreement = None,
     min_metric: options.MinMetric = None,
     max_size_mib: options.MaxSizeMib = None,
+    min_overlap: retrieval_options.MinOverlap = None,
+    min_ndcg: retrieval_options.MinNdcg = None,
+    min_mrr: retrieval_options.MinMrr = None,
+    min_recall: retrieval_options.MinRecall = None,
+    min_index_overlap: retrieval_options.MinIndexOverlap = None,
+    min_index_ndcg: retrieval_options.MinIndexNdcg = None,
+    min_index_mrr: retrieval_options.MinIndexMrr = None,
+    min_index_recall: retrieval_options.MinIndexRecall = None,
     gates: options.GatesFile = None,
     junit: options.Junit = None,
 ) -> int:

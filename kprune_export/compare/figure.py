@@ -18,7 +18,7 @@ def draw(comparison: Comparison) -> str:
     """
     from matplotlib.figure import Figure as Canvas
 
-    panels = [panel for panel in tables(comparison) if panel[0] != "fidelity"]
+    panels = [panel for panel in tables(comparison) if panel[0] in ("divergence", "metric")]
     canvas = Canvas(figsize=(5.6 * len(panels), 4.2), layout="constrained")
     for axis, (name, title, _) in zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for number, method in enumerate(comparison.methods):
@@ -39,7 +39,9 @@ def draw(comparison: Comparison) -> str:
 def _line(axis: Any, comparison: Comparison, method: str, name: str, number: int) -> None:
     rows = [comparison.row(method, rate) for rate in comparison.rates]
     points: list[tuple[float, Figure]] = [
-        (100 * row.flops_reduction, getattr(row, name)) for row in rows if row.flops_reduction is not None
+        (100 * row.flops_reduction, figure)
+        for row in rows
+        if row.flops_reduction is not None and (figure := row.figure(name)) is not None
     ]
     if points:
         axis.errorbar(

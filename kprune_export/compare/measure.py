@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from exporters.retrieval import retrieval_figures
 from kprune_export.compare.results import Layer, Measured
-from kprune_export.evaluation import EVALUATIONS
 from kprune_export.evaluation.base import Outputs
 from kprune_export.job import Job
 from kprune_export.sharing import helped
@@ -54,7 +54,7 @@ def prune_and_measure(
         )
     seconds = time.perf_counter() - start
 
-    evaluation = EVALUATIONS[job.source.task.kind](job.source, job.held_out, job.labels)
+    evaluation = job.evaluation()
     batches = evaluation.batches(job.recipe.seed)
     adapter = job.source.open()
     divergences = []
@@ -66,12 +66,14 @@ def prune_and_measure(
         evaluation.add(batch, dense_outputs, pruned_outputs)
         progress(PRUNING_SHARE + (1 - PRUNING_SHARE) * number / len(batches))
     by_text = torch.cat(divergences)
+    measures, metrics = evaluation.fidelity(), evaluation.metrics()
     return Measured(
         flops_reduction=plan.flops_reduction,
         divergence=float(by_text.mean()),
         divergence_error=float(by_text.std()) / sqrt(len(by_text)) if len(by_text) > 1 else None,
-        measures=evaluation.fidelity(),
-        metric=next(iter(evaluation.metrics()), None),
+        measures=measures,
+        metric=next(iter(metrics), None),
+        retrieval=retrieval_figures(measures, metrics),
         seconds=seconds,
         layers=tuple(Layer(heads=len(x.heads), neurons=len(x.neurons)) for x in plan.layers),
     )

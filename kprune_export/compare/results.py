@@ -32,6 +32,7 @@ class Measured(_Record):
         divergence_error: its standard error over the texts; None where there is one text.
         measures: how near the outputs are; the first is the headline.
         metric: the task's metric, where the texts have labels.
+        retrieval: what an embedder finds, with the documents embedded again and with the dense model's stored vectors.
         seconds: what pruning took; meaningful only if nothing else ran meanwhile.
         layers: what every layer keeps.
 
@@ -42,6 +43,7 @@ class Measured(_Record):
     divergence_error: float | None
     measures: tuple[FidelityMeasure, ...]
     metric: TaskMetric | None
+    retrieval: dict[str, float] = {}
     seconds: float
     layers: tuple[Layer, ...]
 
@@ -84,8 +86,14 @@ class Row(_Record):
     divergence: Figure | None
     fidelity: Figure | None
     metric: Figure | None
+    retrieval: dict[str, Figure] = {}
     seconds: float | None
     refused: str | None
+
+    def figure(self, name: str) -> Figure | None:
+        """Return a figure by its name: ``divergence``, ``fidelity``, ``metric``, or one of retrieval's."""
+        main = {"divergence": self.divergence, "fidelity": self.fidelity, "metric": self.metric}
+        return main[name] if name in main else self.retrieval.get(name)
 
 
 class Comparison(_Record):
@@ -108,6 +116,8 @@ class Comparison(_Record):
     metric_name: str | None
     dense_metric: float | None
     """The dense model's metric, mean over the seeds."""
+    retrieval_names: tuple[str, ...] = ()
+    """The figures of retrieval that were measured."""
     rows: tuple[Row, ...]
     cells: tuple[Cell, ...]
     files: tuple[FileRecord, ...] = ()
@@ -135,6 +145,11 @@ def make_row(method: str, rate: float, cells: Sequence[Cell]) -> Row:
         divergence=_figure((x.divergence for x in found), found[0].divergence_error),
         fidelity=_figure((x.measures[0].value for x in found), None),
         metric=_figure((x.pruned for x in metrics), _accuracy_error(metrics[0])) if metrics else None,
+        retrieval={
+            name: _figure((x.retrieval[name] for x in found), None)
+            for name in found[0].retrieval
+            if all(name in x.retrieval for x in found)
+        },
         seconds=fmean(x.seconds for x in found),
         refused=None,
     )
@@ -146,11 +161,11 @@ def best_methods(comparison: Comparison, rate: float, name: str, higher_is_bette
     Args:
         comparison: all rows.
         rate: the rate.
-        name: ``divergence``, ``fidelity`` or ``metric``.
+        name: of a figure, as `Row.figure` takes it.
         higher_is_better: which way is better.
 
     """
-    figures = {method: getattr(comparison.row(method, rate), name) for method in comparison.methods}
+    figures = {method: comparison.row(method, rate).figure(name) for method in comparison.methods}
     values = {method: figure.value for method, figure in figures.items() if figure is not None}
     if not values:
         return []

@@ -88,7 +88,8 @@ def _key(job: Job, settings: PruningSettings) -> str:
         "source": job.source_record.model_dump(exclude={"model"}),
         "calibration": job.calibration_record.sha256,
         "held_out": job.held_out_record.sha256,
-        "labels": job.labels,
+        **job.judged_by,
+        "figures": 2,  # cells of earlier versions lack some
         "settings": settings.model_dump(),
         "placement": repr(job.placement),
         "versions": job.versions,
@@ -113,6 +114,7 @@ def _summed_up(request: ComparisonRequest, jobs: dict[int, Job], cells: list[Cel
         divergence_name=_DIVERGENCES.get(job.source.task.kind, _NATS),
         fidelity_name=measured[0].measures[0].name if measured else None,
         metric_name=metrics[0].name if metrics else None,
+        retrieval_names=tuple(measured[0].retrieval) if measured else (),
         dense_metric=fmean(x.dense for x in metrics) if metrics else None,
         rows=tuple(
             make_row(method, rate, [x for x in cells if (x.method, x.rate) == (method, rate)])

@@ -7,14 +7,14 @@ from kprune_export.printable import printable
 
 
 def tables(comparison: Comparison) -> list[tuple[str, str, bool]]:
-    """Return the figures that are shown: their names as fields of a row, as titles, and whether higher is better."""
+    """Return the figures that are shown: their names as a row knows them, as titles, and whether higher is better."""
     shown = [("divergence", comparison.divergence_name, False)]
     if comparison.metric_name:
         dense = f" (dense model {comparison.dense_metric:.4f})" if comparison.dense_metric is not None else ""
         shown.append(("metric", f"{comparison.metric_name.replace('_', ' ')}{dense}", True))
     if comparison.fidelity_name:
         shown.append(("fidelity", comparison.fidelity_name.replace("_", " "), True))
-    return shown
+    return [*shown, *((name, name.replace("_", " "), True) for name in comparison.retrieval_names)]
 
 
 def markdown(comparison: Comparison) -> str:
@@ -66,7 +66,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         yield ""
 
         def cell(method: str, rate: float, name: str = name, higher: bool = higher) -> str:
-            text = figure_text(getattr(comparison.row(method, rate), name))
+            text = figure_text(comparison.row(method, rate).figure(name))
             return f"**{text}**" if method in best_methods(comparison, rate, name, higher) else text
 
         yield from _table(comparison, cell)

@@ -43,6 +43,7 @@ def compare_contents(before: BundleContent, after: BundleContent) -> BundleDiff:
         before=str(before.path),
         after=str(after.path),
         notes=tuple(_notes(before, after)),
+        warnings=tuple(f"{x.path}: {warning.message}" for x in (before, after) for warning in x.manifest.warnings),
         verdict=TextChange(name="verdict", before=old.verdict_in_words, after=new.verdict_in_words),
         gates=_gates(old, new),
         flops_reduction=None if reduction == (None, None) else figure_change("FLOPs removed", *reduction),

@@ -83,6 +83,7 @@ class BundleDiff(_Result):
         before: the first bundle.
         after: the second.
         notes: what makes figures of the two hard to compare, a sentence each.
+        warnings: those of both, with the bundle that each is of.
         verdict: the verdicts in words, equal or not.
         gates: all gates of both.
         flops_reduction: the share of FLOPs that is removed; None where neither was pruned.
@@ -98,6 +99,7 @@ class BundleDiff(_Result):
     before: str
     after: str
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     verdict: TextChange
     gates: tuple[GateChange, ...]
     flops_reduction: FigureChange | None

@@ -19,6 +19,7 @@ def markdown(diff: BundleDiff) -> str:
     """Return the comparison as Markdown."""
     title = f"## {markdown_text(diff.before)} → {markdown_text(diff.after)}"
     notes = [f"Note: {markdown_text(note)}" for note in diff.notes]
+    notes += [f"Warning: {markdown_text(warning)}" for warning in diff.warnings]
     return "\n\n".join((title, *notes, *map(markdown_table, sections(diff)))) + "\n"
 
 
@@ -52,7 +53,7 @@ def _gate(gate: GateResult | None) -> str:
     if gate is None:
         return NONE
     word = "undecided" if gate.undecided else "held" if gate.held else "failed"
-    return f"{word}: {gate.value:.4f}, asked {gate.comparison} {gate.limit:g}"
+    return f"{word}: {gate.measured}, asked {gate.asked}"
 
 
 def _percent(value: float | None) -> str:

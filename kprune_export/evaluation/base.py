@@ -7,6 +7,7 @@ from typing import Any
 from exporters.fidelity import FidelityMeasure
 from exporters.metrics import TaskMetric
 from exporters.runners.base import Array
+from kprune_export.evaluation.retrieval import RetrievalSet
 from pruning.calibration.batches import BATCH_SIZE, Batch
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint
@@ -29,13 +30,26 @@ class Evaluation(ABC):
         checkpoint: the dense checkpoint.
         examples: the evaluation examples as they were read.
         labels: their labels, as `read_labels` returns them; None where there are none.
+        retrieval: which of the texts are queries and documents, for an embedder; None where it is not known.
 
     """
 
-    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
+    def __init__(
+        self,
+        checkpoint: EncoderCheckpoint,
+        examples: Sequence[Example],
+        labels: TaskLabels | None,
+        retrieval: RetrievalSet | None = None,
+    ) -> None:
         self.checkpoint = checkpoint
         self.examples = examples
         self.labels = labels
+        self.retrieval = retrieval
+
+    @property
+    def documents(self) -> int | None:
+        """How many documents are searched; None where none are."""
+        return None
 
     def batches(self, seed: int, largest: int = BATCH_SIZE) -> tuple[Batch, ...]:
         """Return the examples as batches, smaller ones where each token has a vocabulary of values.

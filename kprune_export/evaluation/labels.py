@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from kprune_export.errors import LabelError
 from kprune_export.evaluation import EVALUATIONS
 from kprune_export.evaluation.base import TaskLabels
-from pruning.calibration.examples import Example
-from pruning.tasks import Task
+from pruning.calibration.examples import LABEL_COLUMNS, TAG_COLUMNS, Example, TextSource
+from pruning.tasks import Task, TaskKind
 
 logger = logging.getLogger(__name__)
+
+_WITHOUT_LABELS = (TaskKind.MASKED_LM, TaskKind.TOKEN_FEATURES)
+"""Tasks that are scored without labels, or not at all."""
 
 
 def task_labels(task: Task, examples: Sequence[Example], required: bool) -> TaskLabels | None:
@@ -32,3 +35,36 @@ def task_labels(task: Task, examples: Sequence[Example], required: bool) -> Task
         if any(example.label is not None for example in examples):
             logger.warning("The labels are not used: %s", error)
         return None
+
+
+def check_label_column(task: Task, source: TextSource | None, origin: str, asked_by: str | None) -> None:
+    """Say at once where no column of labels was found: an error where labels were asked for, else a note.
+
+    Args:
+        task: the model's task.
+        source: what was read of the file that texts are held out of; None for the embedded texts.
+        origin: its name.
+        asked_by: the option that asks for labels; None where labels are used if there are some.
+
+    Raises:
+        LabelError: labels are asked for, and the file has no column that is known to hold them.
+
+    """
+    if task.kind in _WITHOUT_LABELS or (source is not None and source.label is not None):
+        return
+    columns = source.columns if source is not None else ()
+    usual = TAG_COLUMNS if task.kind is TaskKind.TOKEN_LABELS else LABEL_COLUMNS
+    there = f"its columns are {', '.join(columns)}" if columns else "it has texts alone, and no columns"
+    if asked_by is not None:
+        raise LabelError(
+            f"{asked_by} needs labels, but {origin} has no label column: {there}, and labels are looked for in "
+            f"{', '.join(usual)}. Name the column with --label-column, or give labelled texts with --evaluation."
+        )
+    if source is not None and source.unread:
+        logger.warning(
+            "%s has no label column (%s), so the task's metric is not measured; where one of %s holds labels, name it "
+            "with --label-column.",
+            origin,
+            there,
+            ", ".join(source.unread),
+        )

@@ -13,6 +13,7 @@ from kprune_export.errors import LabelError
 from kprune_export.evaluation.alignment import check_fast
 from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
 from kprune_export.evaluation.reading import labels_of
+from kprune_export.evaluation.retrieval import RetrievalSet
 from pruning.calibration.batches import Batch, encode
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint
@@ -26,8 +27,14 @@ class AnswerEvaluation(Evaluation):
     some question of the evaluation has none.
     """
 
-    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
-        super().__init__(checkpoint, examples, labels)
+    def __init__(
+        self,
+        checkpoint: EncoderCheckpoint,
+        examples: Sequence[Example],
+        labels: TaskLabels | None,
+        retrieval: RetrievalSet | None = None,
+    ) -> None:
+        super().__init__(checkpoint, examples, labels, retrieval)
         check_fast(checkpoint.tokenizer)
         self._encoded: Any = encode(checkpoint.tokenizer, examples, checkpoint.max_tokens)
         self._logits: tuple[dict[int, SpanLogits], dict[int, SpanLogits]] = ({}, {})

@@ -2,22 +2,24 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from exporters.fidelity import (
     FidelityMeasure,
     classifier_fidelity,
-    embedding_fidelity,
     multi_label_fidelity,
     regression_fidelity,
     reranking_fidelity,
 )
 from exporters.metrics import TaskMetric, accuracy, cosine_of_pairs, micro_f1, spearman
+from exporters.retrieval import Rankings, Search, embedding_fidelity
 from exporters.runners.base import Array
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
 from kprune_export.evaluation.reading import labels_of, number, order_assumed, read_classes
+from kprune_export.evaluation.retrieval import RetrievalSet
 from pruning.calibration.batches import Batch
 from pruning.calibration.examples import Example, Label
 from pruning.calibration.values import NamedClass
@@ -28,8 +30,14 @@ from pruning.tasks import Task
 class TextEvaluation(Evaluation):
     """Keeps one row of outputs a text, in the texts' order."""
 
-    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
-        super().__init__(checkpoint, examples, labels)
+    def __init__(
+        self,
+        checkpoint: EncoderCheckpoint,
+        examples: Sequence[Example],
+        labels: TaskLabels | None,
+        retrieval: RetrievalSet | None = None,
+    ) -> None:
+        super().__init__(checkpoint, examples, labels, retrieval)
         self.texts = checkpoint.task.texts(examples)
         self._rows: tuple[list[Array], list[Array]] = ([np.empty(0)] * len(self.texts), [np.empty(0)] * len(self.texts))
 
@@ -132,7 +140,10 @@ class RerankingEvaluation(RegressionEvaluation):
 
 
 class EmbeddingEvaluation(TextEvaluation):
-    """Mean cosine and neighbours that stay; Spearman's rank correlation of the pairs' cosines with their scores."""
+    """Mean cosine and what searches find; with relevant documents nDCG, MRR and recall, with scored pairs Spearman's.
+
+    Without a retrieval data set every text is looked for among all the others.
+    """
 
     @classmethod
     def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:  # noqa: ARG003 - any number fits
@@ -140,18 +151,41 @@ class EmbeddingEvaluation(TextEvaluation):
         labels = labels_of(examples)
         if any(example.pair is None for example in examples):
             raise LabelError(
-                "A sentence embedder's metric needs pairs of texts with a score, but single texts were given."
+                "A sentence embedder's metric needs pairs of texts with a score, or queries with relevant documents, "
+                "but single texts were given."
             )
         return tuple(number(label) for label in labels)
 
     def fidelity(self) -> tuple[FidelityMeasure, ...]:
         """Compare the embeddings."""
-        return embedding_fidelity(self.dense, self.pruned)
+        return embedding_fidelity(self.dense, self.pruned, self._rankings)
+
+    def metrics(self) -> tuple[TaskMetric, ...]:
+        """Score searches and pairs, where there is something to score them by; searches first."""
+        found = self._rankings.metrics() if self._rankings else ()
+        if found and len(set(self.labels or ())) < 2:  # all pairs are relevant: nothing to correlate with
+            return found
+        return (*found, *super().metrics())
+
+    @property
+    def documents(self) -> int | None:
+        """How many documents are searched."""
+        return len(self.retrieval.documents if self.retrieval else self.texts)
+
+    @cached_property
+    def _rankings(self) -> Rankings | None:
+        if len(self.texts) < 2:
+            return None
+        search = self.retrieval.search(self._row) if self.retrieval else Search.among(len(self.texts))
+        return Rankings.of(search, self.dense, self.pruned)
+
+    @cached_property
+    def _row(self) -> dict[str, int]:
+        return {example.text: place for place, example in enumerate(self.texts)}
 
     def _metric(self, labels: TaskLabels) -> TaskMetric:
-        row = {example.text: place for place, example in enumerate(self.texts)}
-        first = [row[example.text] for example in self.examples]
-        second = [row[example.pair or ""] for example in self.examples]
+        first = [self._row[example.text] for example in self.examples]
+        second = [self._row[example.pair or ""] for example in self.examples]
         scores = [cosine_of_pairs(x[first], x[second]) for x in (self.dense, self.pruned)]
         return spearman(scores[0], scores[1], labels)
 

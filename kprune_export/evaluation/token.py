@@ -13,14 +13,17 @@ from exporters.fidelity import (
     compare_classes,
     mean_cosine,
     row_cosines,
+    unit_rows,
 )
 from exporters.metrics import TaskMetric
+from exporters.retrieval import cosine_skill
 from exporters.runners.base import Array
 from exporters.token_metrics import entity_f1, marks_entities, token_accuracy
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.alignment import check_fast, first_tokens
 from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
 from kprune_export.evaluation.reading import labels_of, order_assumed, read_classes
+from kprune_export.evaluation.retrieval import RetrievalSet
 from pruning.calibration.batches import Batch, encode
 from pruning.calibration.examples import Example
 from pruning.calibration.values import IGNORED
@@ -34,8 +37,14 @@ class TokenLabelEvaluation(Evaluation):
     A word's label is the one at its first token, as data sets for token classification are trained and scored.
     """
 
-    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
-        super().__init__(checkpoint, examples, labels)
+    def __init__(
+        self,
+        checkpoint: EncoderCheckpoint,
+        examples: Sequence[Example],
+        labels: TaskLabels | None,
+        retrieval: RetrievalSet | None = None,
+    ) -> None:
+        super().__init__(checkpoint, examples, labels, retrieval)
         if labels is not None:
             check_fast(checkpoint.tokenizer)
         self._comparisons: list[ClassComparison] = []
@@ -104,11 +113,18 @@ class TokenLabelEvaluation(Evaluation):
 
 
 class TokenFeatureEvaluation(Evaluation):
-    """The mean cosine between the tokens' vectors; there is no metric."""
+    """The mean cosine between the tokens' vectors, and its skill; there is no metric."""
 
-    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
-        super().__init__(checkpoint, examples, labels)
+    def __init__(
+        self,
+        checkpoint: EncoderCheckpoint,
+        examples: Sequence[Example],
+        labels: TaskLabels | None,
+        retrieval: RetrievalSet | None = None,
+    ) -> None:
+        super().__init__(checkpoint, examples, labels, retrieval)
         self._cosines: list[NDArray[np.float64]] = []
+        self._total: NDArray[np.float64] | float = 0.0
 
     @classmethod
     def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:  # noqa: ARG003 - as declared
@@ -119,15 +135,18 @@ class TokenFeatureEvaluation(Evaluation):
         """Compare the tokens, (tokens,)."""
         counted = batch.counted.bool().numpy()
         (left,), (right,) = dense.values(), pruned.values()
-        return {"cosines": row_cosines(left[counted], right[counted])}
+        return {"cosines": row_cosines(left[counted], right[counted]), "total": unit_rows(left[counted]).sum(0)}
 
     def take(self, batch: Batch, reduced: Outputs) -> None:  # noqa: ARG002 - as declared
-        """Keep the cosines."""
+        """Keep the cosines and the sum of the dense model's directions."""
         self._cosines.append(reduced["cosines"])
+        self._total = self._total + reduced["total"]
 
     def fidelity(self) -> tuple[FidelityMeasure, ...]:
         """Sum up the cosines."""
-        return (mean_cosine(np.concatenate(self._cosines), "a token's dense and pruned vector"),)
+        cosines = np.concatenate(self._cosines)
+        skill = cosine_skill(float(cosines.mean()), np.asarray(self._total), len(cosines))
+        return mean_cosine(cosines, "a token's dense and pruned vector"), skill
 
     def metrics(self) -> tuple[TaskMetric, ...]:
         """Return nothing."""
@@ -137,8 +156,14 @@ class TokenFeatureEvaluation(Evaluation):
 class MaskedWordEvaluation(Evaluation):
     """Agreement and KL over masked tokens; how often both find the token that was masked."""
 
-    def __init__(self, checkpoint: EncoderCheckpoint, examples: Sequence[Example], labels: TaskLabels | None) -> None:
-        super().__init__(checkpoint, examples, labels)
+    def __init__(
+        self,
+        checkpoint: EncoderCheckpoint,
+        examples: Sequence[Example],
+        labels: TaskLabels | None,
+        retrieval: RetrievalSet | None = None,
+    ) -> None:
+        super().__init__(checkpoint, examples, labels, retrieval)
         self._comparisons: list[ClassComparison] = []
         self._hits: tuple[list[bool], list[bool]] = ([], [])
         texts = checkpoint.task.texts(examples)
@@ -177,15 +202,18 @@ class MaskedWordEvaluation(Evaluation):
         return (TaskMetric(name="masked_accuracy", dense=dense, pruned=pruned, examples=len(self._hits[0])),)
 
 
+_COMPARED = ("dense", "pruned", "kl")
+
+
 def _as_arrays(comparison: ClassComparison) -> dict[str, Array]:
-    return {"agrees": comparison.agrees, "kl": comparison.kl}
+    return {"dense": comparison.dense, "pruned": comparison.pruned, "kl": comparison.kl}
 
 
 def _as_comparisons(reduced: Outputs) -> list[ClassComparison]:
     """Return the comparison of a batch, where it had a token that counts."""
-    return [ClassComparison(reduced["agrees"], reduced["kl"])] if "agrees" in reduced else []
+    return [ClassComparison(*(reduced[name] for name in _COMPARED))] if "kl" in reduced else []
 
 
 def joined(comparisons: Sequence[ClassComparison]) -> ClassComparison:
     """Return the comparisons of several batches as one."""
-    return ClassComparison(np.concatenate([x.agrees for x in comparisons]), np.concatenate([x.kl for x in comparisons]))
+    return ClassComparison(*(np.concatenate([getattr(x, name) for x in comparisons]) for name in _COMPARED))

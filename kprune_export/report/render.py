@@ -10,12 +10,15 @@ from markupsafe import Markup
 
 from exporters.machine import MachineRecord
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
-from kprune_export.gates import GateResult, Verdict, in_words, verdict_of
+from kprune_export.dense_summary import DenseSummary, dense_summaries
+from kprune_export.fidelity_limits import FidelityWarning
+from kprune_export.gates import GateResult, Tone, Verdict, in_words, tone_of, verdict_of
 from kprune_export.printable import printable
-from kprune_export.proof import VariantProof
+from kprune_export.proof import DenseProof, VariantProof
 from kprune_export.recipe import Recipe
 from kprune_export.report.conditions import timing_conditions
 from kprune_export.report.figures import latency_figure, widths_figure
+from kprune_export.report.index import IndexTable, index_table
 from kprune_export.report.usage import example_texts, usage
 from kprune_export.target.outcome import TargetOutcome
 from pruning.plan import PruningPlan
@@ -36,9 +39,29 @@ class ReportContent:
     machine: MachineRecord
     gates: tuple[GateResult, ...]
     notes: tuple[str, ...] = ()
+    warnings: tuple[FidelityWarning, ...] = ()
+    dense_proofs: tuple[DenseProof, ...] = ()
     target: TargetOutcome | None = None
     noise: tuple[str, ...] = ()
     """Which times cannot be relied on, in sentences."""
+
+    @property
+    def dense(self) -> tuple[DenseSummary, ...]:
+        """The dense model in fp32, and in int8 where that was measured."""
+        return dense_summaries(self.proofs, self.dense_proofs)
+
+    @property
+    def index_tables(self) -> tuple[IndexTable, ...]:
+        """For an embedder, what each variant finds with the documents embedded again, and with the stored vectors."""
+        found = ((str(proof.variant), proof.fidelity) for proof in self.proofs)
+        dense = ((f"dense {proof.variant}", proof.fidelity) for proof in self.dense_proofs)
+        tables = (index_table(name, report) for name, report in (*found, *dense) if report is not None)
+        return tuple(table for table in tables if table.rows)
+
+    @property
+    def tone(self) -> Tone:
+        """How the verdict is coloured."""
+        return tone_of(self.verdict, self.gates, self.warnings)
 
     @property
     def trtexec(self) -> tuple[str, ...]:
@@ -59,7 +82,7 @@ class ReportContent:
     @property
     def verdict_in_words(self) -> str:
         """The verdict as a line of its own."""
-        words = in_words(self.verdict, self.gates) or ""
+        words = in_words(self.verdict, self.gates, self.warnings) or ""
         return words[:1].upper() + words[1:]
 
     @property

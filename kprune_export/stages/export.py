@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import onnx_ir as ir
 
+from exporters.errors import ExportError
 from exporters.onnx_export import OPSET, exported_graph
+from exporters.precision import Precision
 from exporters.runners.base import Feeds
 from exporters.spec import BATCH, SEQUENCE, ModelSpec, TensorSpec
 from exporters.variants import GraphRecord, Variant, write_variant
@@ -80,9 +82,9 @@ def dense_folders(job: Job, files: Files) -> VariantFolders:
     return VariantFolders(files(DENSE_FOLDER), files(DENSE_ENGINES) if job.times_engines else None)
 
 
-def range_feeds(checkpoint: EncoderCheckpoint, job: Job) -> tuple[Feeds, ...]:
+def range_feeds(checkpoint: EncoderCheckpoint, job: Job, variants: Sequence[Variant]) -> tuple[Feeds, ...]:
     """Return calibration texts as batches of inputs, to measure int8's ranges on; none where no variant is int8."""
-    if not job.recipe.quantizes:
+    if not _quantizes(variants):
         return ()
     return feeds_of(checkpoint, job.calibration, job.recipe.seed)
 
@@ -101,25 +103,49 @@ def feeds_of(checkpoint: EncoderCheckpoint, texts: Sequence[Example], seed: int 
 
 
 def write_variants(
-    checkpoint: EncoderCheckpoint, job: Job, variants: Sequence[Variant], folder: Path, desk: Desk
+    checkpoint: EncoderCheckpoint,
+    job: Job,
+    variants: Sequence[Variant],
+    folder: Path,
+    desk: Desk,
+    optional: Sequence[Variant] = (),
 ) -> None:
-    """Export a checkpoint once and write it in all variants, with a record of what their graphs are."""
+    """Export a checkpoint once and write it in all variants, with a record of what their graphs are.
+
+    Args:
+        checkpoint: what is exported.
+        job: the run.
+        variants: what is written.
+        folder: where; it is made.
+        desk: where the stage works.
+        optional: more variants; why one of them cannot be made is recorded instead of raised.
+
+    Raises:
+        ExportError: the checkpoint cannot be exported, or brought into the form of one of the variants.
+
+    """
     spec = model_spec(checkpoint, job.versions)
-    feeds = range_feeds(checkpoint, job)
+    feeds = range_feeds(checkpoint, job, (*variants, *optional))
     folder.mkdir()
     graph: list[ir.Model] = []  # exported only where a variant is left to write
     records: dict[str, GraphRecord] = {}
-    for variant in variants:
+    problems: dict[str, str] = {}
+    for number, variant in enumerate(total := (*variants, *optional)):
 
         def write(target: Path, variant: Variant = variant) -> GraphRecord:
             if not graph:
                 graph.append(exported_graph(ServingModule(checkpoint), spec))
-                desk.progress(0.5 + 0.5 * len(records) / len(variants))
             return write_variant(graph[0], spec, variant, target, feeds, job.threads)
 
-        records[str(variant)] = desk.parts.files_once(str(variant), GraphRecord, write, folder)
-        desk.progress(0.5 + 0.5 * len(records) / len(variants))
-    Reports[GraphRecord](variants=records).write(folder / GRAPHS)
+        desk.progress(0.5 + 0.5 * number / len(total))
+        try:
+            records[str(variant)] = desk.parts.files_once(str(variant), GraphRecord, write, folder)
+        except ExportError as error:
+            if variant not in optional:
+                raise
+            problems[str(variant)] = str(error)
+    Reports[GraphRecord](variants=records, problems=problems).write(folder / GRAPHS)
+    desk.progress(1.0)
 
 
 class ExportStage(Stage):
@@ -132,7 +158,7 @@ class ExportStage(Stage):
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the source, the opset, and the variants."""
-        return _export_settings(job)
+        return _export_settings(job, job.variants)
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Export and check the graphs."""
@@ -156,18 +182,23 @@ class DenseTwinStage(Stage):
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the source, the opset, and the variants."""
-        return _export_settings(job)
+        return _export_settings(job, (*job.dense_variants, *job.optional_dense))
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Export and check the graphs; whether they are right is for the parity stage to say."""
-        write_variants(job.take_dense(), job, job.dense_variants, desk.folder / DENSE_FOLDER, desk)
+        folder = desk.folder / DENSE_FOLDER
+        write_variants(job.take_dense(), job, job.dense_variants, folder, desk, job.optional_dense)
 
 
-def _export_settings(job: Job) -> dict[str, Any]:
+def _quantizes(variants: Sequence[Variant]) -> bool:
+    return any(variant.precision is Precision.INT8 for variant in variants)
+
+
+def _export_settings(job: Job, variants: Sequence[Variant]) -> dict[str, Any]:
     calibration = {"calibration": job.calibration_record.sha256, "seed": job.recipe.seed}
     return {
         "source": job.source_record.model_dump(exclude={"model"}),
         "opset": OPSET,
-        "variants": [str(variant) for variant in job.variants],
-        **(calibration if job.recipe.quantizes else {}),
+        "variants": [str(variant) for variant in variants],
+        **(calibration if _quantizes(variants) else {}),
     }

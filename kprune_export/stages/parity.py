@@ -39,6 +39,7 @@ from kprune_export.stages.runners import open_variant
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.serving import ServingModule
 
+DENSE_PARITY = f"dense-{PARITY}"
 _FLOAT_TOLERANCES = {
     Precision.FP32: FLOAT32_TOLERANCE,
     Precision.FP16: FLOAT16_TOLERANCE,
@@ -60,12 +61,13 @@ class ParityStage(Stage):
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Compare; the reports are written even where parity fails."""
-        Reports[ParityReport](variants=self.compare(job, desk)).write(desk.folder / self.outputs[0])
+        self.compare(job, desk).write(desk.folder / self.outputs[0])
 
-    def compare(self, job: Job, desk: Desk) -> dict[str, ParityReport]:
-        """Return the reports by the variants' names."""
+    def compare(self, job: Job, desk: Desk) -> Reports[ParityReport]:
+        """Return the reports."""
         checkpoint = exported_checkpoint(job, desk.files)
-        return parity_of(checkpoint, job, job.variants, shipped_folders(job, desk.files), desk)
+        folders = shipped_folders(job, desk.files)
+        return Reports(variants=parity_of(checkpoint, job, job.variants, folders, desk))
 
     def check(self, files: Files) -> None:
         """Stop the run if parity failed.
@@ -82,14 +84,25 @@ class DenseParityStage(ParityStage):
 
     name = "dense-parity"
     title = "Checking the dense twin's parity"
-    outputs = (f"dense-{PARITY}",)
+    outputs = (DENSE_PARITY,)
     needs = ("dense-twin", "dense-engines")
     transient = True
 
-    def compare(self, job: Job, desk: Desk) -> dict[str, ParityReport]:
-        """Return the reports by the variants' names."""
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return which variants must agree: the run goes on without the others."""
+        return {"required": [str(variant) for variant in job.dense_variants]}
+
+    def compare(self, job: Job, desk: Desk) -> Reports[ParityReport]:
+        """Return the reports, those of variants that the run can do without under `dense`."""
         folders = dense_folders(job, desk.files)
-        return parity_of(job.take_dense(), job, job.dense_variants, folders, desk)
+        made = Reports[GraphRecord].read(folders.graphs / GRAPHS).variants
+        optional = [variant for variant in job.optional_dense if str(variant) in made]
+        wanted = (*job.dense_variants, *optional)
+        found = parity_of(job.take_dense(), job, wanted, folders, desk)
+        return Reports(
+            variants={str(variant): found[str(variant)] for variant in job.dense_variants},
+            dense={str(variant): found[str(variant)] for variant in optional},
+        )
 
 
 def parity_of(
@@ -103,7 +116,7 @@ def parity_of(
     spec = model_spec(checkpoint, job.versions)
     module = ServingModule(checkpoint).eval()
     records = Reports[GraphRecord].read(folders.graphs / GRAPHS).variants
-    feeds = range_feeds(checkpoint, job)
+    feeds = range_feeds(checkpoint, job, variants)
     reports: dict[str, ParityReport] = {}
     for variant in variants:
         fp32 = variant.precision is Precision.FP32

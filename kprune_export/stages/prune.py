@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from kprune_export.bundle.layout import CHECKPOINT, PLAN
-from kprune_export.card import card_facts, model_card
 from kprune_export.job import Job
 from kprune_export.sharing import PruningTask, helped
 from kprune_export.stages.base import Desk, ShareDone, Stage
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.save import save_pruned
-from pruning.checkpoint.source import CARD_FILE
 from pruning.methods.settings import PruningSettings
 from pruning.plan import PruningPlan
 from pruning.prune import prune_checkpoint
@@ -24,19 +22,18 @@ class PruneStage(Stage):
     outputs: tuple[str, ...] = (PLAN, CHECKPOINT)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the source, its card, the texts, and the method's settings."""
+        """Return the source, the texts, and the method's settings."""
         return {
             "source": job.source_record.model_dump(exclude={"model"}),
             "calibration": job.calibration_record.sha256,
             "seed": job.recipe.seed,
             "method": job.recipe.pruning.model_dump(),
             "placement": repr(job.placement),
-            "card": card_facts(job.model, job.source).model_dump(mode="json"),
         }
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Prune and save; finished sublayers stay in the scratch folder for a run that is killed."""
-        save(job, *pruned(job, job.recipe.pruning, desk.scratch, desk.progress), desk.folder)
+        save(*pruned(job, job.recipe.pruning, desk.scratch, desk.progress), desk.folder)
 
 
 def pruned(
@@ -57,12 +54,10 @@ def pruned(
     return checkpoint, plan
 
 
-def save(job: Job, checkpoint: EncoderCheckpoint, plan: PruningPlan, folder: Path) -> None:
-    """Write a pruned model's plan, its checkpoint, and its card."""
+def save(checkpoint: EncoderCheckpoint, plan: PruningPlan, folder: Path) -> None:
+    """Write a pruned model's plan and its checkpoint."""
     (folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
     save_pruned(checkpoint, plan, folder / CHECKPOINT)
-    card = model_card(card_facts(job.model, checkpoint), checkpoint, plan)
-    (folder / CHECKPOINT / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def pruning_task(job: Job, settings: PruningSettings, journal: Path) -> PruningTask:

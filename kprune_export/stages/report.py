@@ -4,9 +4,10 @@ from typing import Any
 
 from exporters.latency_table.record import LatencyTable
 from kprune_export.bundle.layout import LATENCY_TABLE, PLAN, REPORT
+from kprune_export.fidelity_limits import fidelity_warnings
 from kprune_export.job import Job
 from kprune_export.noise import noise_remarks
-from kprune_export.proof import read_proofs
+from kprune_export.proof import read_dense_proofs, read_proofs
 from kprune_export.report.render import ReportContent, render_report
 from kprune_export.stages.base import Desk, Stage
 from kprune_export.stages.gates import evaluate_gates
@@ -44,6 +45,8 @@ class ReportStage(Stage):
             machine=job.machine,
             gates=evaluate_gates(job, proofs, desk.files),
             notes=job.source.notes,
+            warnings=fidelity_warnings(proofs),
+            dense_proofs=read_dense_proofs(desk.files),
             target=target_outcome(target, proofs[0].latency) if target else None,
             noise=noise_remarks(proofs, target, table),
         )

@@ -193,7 +193,7 @@ class TargetedPruneStage(PruneStage):
                 record = search.meet(rehearse, finish, variant)
         record = record.model_copy(update={"disturbance": total(x.disturbance for x in timings)})
         taken = record.taken.widths
-        save(job, *(made[taken] if taken in made else prune_to(taken)), desk.folder)
+        save(*(made[taken] if taken in made else prune_to(taken)), desk.folder)
         record.write(desk.folder / TARGET)
 
 
@@ -219,6 +219,6 @@ def models_of(job: Job, batches: int | None = None) -> OnnxModels:
         job.source.reload,
         job.variants[0],
         job.threads,
-        range_feeds(job.source, job)[:batches],
+        range_feeds(job.source, job, job.variants)[:batches],
         job.recipe.engine,
     )

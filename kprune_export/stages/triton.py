@@ -4,6 +4,7 @@ from typing import Any
 
 from kprune_export.bundle.layout import PLAN, TRITON
 from kprune_export.errors import RecipeError
+from kprune_export.fidelity_limits import fidelity_warnings
 from kprune_export.gates import in_words, verdict_of
 from kprune_export.job import Job
 from kprune_export.proof import read_proofs
@@ -34,13 +35,14 @@ class TritonStage(Stage):
 
     def execute(self, job: Job, desk: Desk) -> None:
         """Decide and write it, as the command triton does."""
-        gates = evaluate_gates(job, read_proofs(job.variants, desk.files, measures=True), desk.files)
+        proofs = read_proofs(job.variants, desk.files, measures=True)
+        gates = evaluate_gates(job, proofs, desk.files)
         bundle = ServedBundle(
             files=desk.files,
             variants=tuple(map(str, job.variants)),
             task=job.source.task.kind.value,
             labels=job.source.task.labels,
-            verdict=in_words(verdict_of(gates, exported=True), gates),
+            verdict=in_words(verdict_of(gates, exported=True), gates, fidelity_warnings(proofs)),
             plan_sha256=PruningPlan.read(desk.files(PLAN)).sha256,
         )
         folder = desk.folder / TRITON

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from exporters.errors import ShapeError
+from exporters.rounding import beside, limit_text
 from kprune_export.errors import NoTrialError
 from kprune_export.sweep.record import SweepRecord, Trial, TrialFigures
 
@@ -92,7 +93,8 @@ def _nothing(record: SweepRecord, kept: list[tuple[Trial, TrialFigures]], wish: 
         return f"No trial keeps the sweep's gates{size}: the smallest file has {smallest:.3g} MiB."
     best, figures = max(kept, key=lambda pair: pair[1].fidelity.value)
     size = f" within {wish.max_size_mib:g} MiB" if wish.max_size_mib is not None else ""
+    limit, value = limit_text(wish.min_fidelity), beside(figures.fidelity.value, wish.min_fidelity)
     return (
-        f"No trial{size} has a fidelity ({figures.fidelity.name}) of {wish.min_fidelity:g}: the best is {best.name} "
-        f"with {figures.fidelity.value:.4f}. Ask for less, or sweep smaller speedups."
+        f"No trial{size} has a fidelity ({figures.fidelity.name}) of {limit}: the best is {best.name} with {value}. "
+        "Ask for less, or sweep smaller speedups."
     )

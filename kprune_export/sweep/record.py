@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from exporters.fidelity import FidelityMeasure
 from exporters.machine import MachineRecord
 from exporters.metrics import TaskMetric
+from exporters.retrieval import retrieval_figures
 from kprune_export.bundle.manifest import FileRecord, Manifest, SourceRecord, TextsRecord, changed_files
 from kprune_export.errors import BundleError
+from kprune_export.fidelity_limits import FidelityWarning
 from kprune_export.gates import GateResult, Verdict
 from kprune_export.proof import VariantProof, read_proofs
 from kprune_export.sweep.folder import RECORD, TRIALS
@@ -60,9 +62,11 @@ class TrialFigures(_Record):
         size_bytes: of what is deployed: the engine where there is one, else the ONNX file.
         fidelity: the task's headline, against the dense model in fp32.
         metric: the task's metric, where the texts have labels.
+        retrieval: what an embedder finds, with the documents embedded again and with the dense model's stored vectors.
         latency: at each shape.
         verdict: of its bundle.
         gates: of its bundle, that of its own speedup among them.
+        warnings: of its bundle: figures that are low by any standard.
 
     """
 
@@ -73,6 +77,8 @@ class TrialFigures(_Record):
     latency: tuple[TrialLatency, ...]
     verdict: Verdict | None
     gates: tuple[GateResult, ...]
+    retrieval: dict[str, float] = {}
+    warnings: tuple[FidelityWarning, ...] = ()
 
     def at(self, shape: str) -> TrialLatency:
         """Return the latency at a shape that was measured."""
@@ -230,4 +236,6 @@ def _figures(manifest: Manifest, proof: VariantProof) -> TrialFigures:
         latency=latency,
         verdict=manifest.verdict,
         gates=manifest.gates,
+        retrieval=retrieval_figures(proof.fidelity.measures, proof.fidelity.metrics),
+        warnings=manifest.warnings,
     )

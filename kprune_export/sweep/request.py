@@ -71,10 +71,13 @@ class SweepRequest:
         return cls(recipe.model_copy(update={"threads": thread_count(recipe)}), numbers)
 
     def trials(self) -> tuple[TrialRequest, ...]:
-        """Name every trial: for each variant the dense model, then the speedups."""
-        return tuple(
-            TrialRequest(variant, speedup) for variant in self.recipe.variants for speedup in (None, *self.speedups)
-        )
+        """Name every trial: for each variant the dense model, then the speedups; at last dense int8 if it is missing.
+
+        What int8 alone does can then be recommended too.
+        """
+        asked = self.recipe.variants
+        pruned = [TrialRequest(variant, speedup) for variant in asked for speedup in (None, *self.speedups)]
+        return (*pruned, *(TrialRequest(x, None) for x in self.recipe.dense_int8_variants if x not in asked))
 
     def recipe_of(self, trial: TrialRequest) -> Recipe:
         """Return the recipe that makes a trial's bundle."""
@@ -96,7 +99,8 @@ class SweepRequest:
         return self._of_variant(variant, {"output": output, "target_speedup": self.speedups[0]})
 
     def _of_variant(self, variant: Variant, own: Mapping[str, Any]) -> Recipe:
-        return self.recipe.model_copy(update={"runtime": (variant.runtime,), "precision": (variant.precision,), **own})
+        single = {"runtime": (variant.runtime,), "precision": (variant.precision,)}
+        return self.recipe.model_copy(update={**single, "dense_int8": False, **own})  # dense int8 is a trial of its own
 
 
 def _speedup(text: str) -> float:

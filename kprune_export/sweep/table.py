@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from exporters.rounding import beside, limit_text
 from kprune_export.sweep.record import TARGET_GATE, SweepRecord, Trial, TrialFigures
 from kprune_export.tables import Section, markdown_table, markdown_text
 
@@ -9,7 +10,7 @@ FRONT, DOMINATED = "front", "dominated"
 
 
 def sections(record: SweepRecord) -> Iterator[Section]:
-    """Return a table for each shape, and one of the trials that failed."""
+    """Return a table for each shape, one of what embedders find, and one of the trials that failed."""
     made = record.made
     fidelity = made[0][1].fidelity.name.replace("_", " ") if made else "fidelity"
     metric = next((x.metric.name.replace("_", " ") for _, x in made if x.metric), None)
@@ -18,12 +19,16 @@ def sections(record: SweepRecord) -> Iterator[Section]:
         ordered = sorted(made, key=lambda pair: pair[1].at(shape).p50_ms)
         rows = tuple(_row(trial, figures, shape, metric is not None) for trial, figures in ordered)
         yield Section(f"At {shape}", headings, rows)
+    yield _retrieval(record)
     failed = tuple((trial.name, trial.error) for trial in record.trials if trial.error is not None)
     yield Section("Failed", ("trial", "why"), failed)
 
 
 def remarks(record: SweepRecord) -> Iterator[str]:
     """Return what has to be known beside the tables, in sentences."""
+    for trial, figures in record.made:
+        for warning in figures.warnings:
+            yield f"Warning, {trial.name}: {warning.message}"
     noisy = sorted({trial.name for trial, figures in record.made if any(x.noise for x in figures.latency)})
     if noisy:
         yield (
@@ -66,12 +71,24 @@ def _row(trial: Trial, figures: TrialFigures, shape: str, labelled: bool) -> tup
         *metric,
         f"{figures.size_bytes / 2**20:.3g}",
         DOMINATED if at.dominated else FRONT,
-        _gates(figures),
+        "" if trial.speedup is None else _gates(figures),  # gates are about pruned models
     )
+
+
+def _retrieval(record: SweepRecord) -> Section:
+    """Return what the trials of an embedder find; ``index`` is with the dense model's stored vectors."""
+    names = tuple(dict.fromkeys(name for _, figures in record.made for name in figures.retrieval))
+    rows = tuple(
+        (trial.name, *(f"{x.retrieval[name]:.4f}" if name in x.retrieval else "" for name in names))
+        for trial, x in record.made
+        if names
+    )
+    return Section("Retrieval", ("trial", *(name.replace("_", " ") for name in names)), rows)
 
 
 def _gates(figures: TrialFigures) -> str:
     missed = [gate for gate in figures.gates if gate.name == TARGET_GATE and gate.broken]
     parts = [f"breaks {name}" for name in figures.broken] + [f"undecided: {name}" for name in figures.undecided]
-    parts += [f"asked for {gate.limit:.2f} x, reached {gate.value:.2f} x" for gate in missed]
-    return ", ".join(parts) or ("hold" if figures.gates else "")
+    parts += [f"asked for {limit_text(x.limit)} x, reached {beside(x.value, x.limit, 2)} x" for x in missed]
+    gated = any(gate.name != TARGET_GATE for gate in figures.gates)
+    return ", ".join(parts) or ("hold" if gated else "not gated")

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import softmax
 
 from exporters.parity import Tolerance
+from exporters.rounding import apart
 from exporters.runners.base import Array
 from kprune_export.triton.places import Places
 
@@ -30,7 +31,8 @@ class Judgement:
     @classmethod
     def of(cls, what: str, error: float, tolerance: float) -> "Judgement":
         """Judge a difference."""
-        problem = None if error <= tolerance else f"{what} is off by {error:.2e}, more than {tolerance:.2e}"
+        shown, accepted = apart(error, tolerance)
+        problem = None if error <= tolerance else f"{what} is off by {shown}, more than {accepted}"
         return cls(problem, error if np.isfinite(error) else 0.0, tolerance)
 
 

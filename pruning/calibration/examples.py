@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,9 +25,12 @@ __all__ = [
     "Columns",
     "Example",
     "Label",
+    "TextSource",
     "examples_sha256",
     "flatten_pairs",
     "read_examples",
+    "read_source",
+    "read_table",
     "split_examples",
 ]
 
@@ -84,7 +87,37 @@ class Columns:
     label: str | None = None
 
 
+@dataclass(frozen=True)
+class TextSource:
+    """What was read of a file or a data set.
+
+    Attributes:
+        examples: its rows that have a text.
+        columns: the names of all its columns; empty for a file with a text a line.
+        text: the column that texts were read from; None where there are no columns.
+        pair: the column of the second texts; None where there is none.
+        label: the column of the labels; None where there is none.
+
+    """
+
+    examples: tuple[Example, ...]
+    columns: tuple[str, ...] = ()
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The columns that were not read."""
+        return tuple(name for name in self.columns if name not in (self.text, self.pair, self.label))
+
+
 def read_examples(source: str | Path, columns: Columns | None = None) -> list[Example]:
+    """Return the examples of `read_source`, with its errors."""
+    return list(read_source(source, columns).examples)
+
+
+def read_source(source: str | Path, columns: Columns | None = None) -> TextSource:
     """Read examples from a file, or from a data set on the Hugging Face hub.
 
     A ``.txt`` file has a text a line. ``.jsonl``, ``.csv`` (quoted as in RFC 4180; with semicolons where its
@@ -100,18 +133,32 @@ def read_examples(source: str | Path, columns: Columns | None = None) -> list[Ex
     """
     path = Path(source)
     if path.is_file() and path.suffix == ".txt":
-        examples = [Example(line) for line in read_lines(path)]
+        found = TextSource(tuple(Example(line) for line in read_lines(path)))
     elif path.is_file():
-        examples = _from_columns(read_file(path), columns or Columns())
+        found = _from_columns(read_file(path), columns or Columns())
     elif path.exists() or path.suffix in FILE_KINDS:
         raise CalibrationError(f"The text file {source} {'is not a file' if path.exists() else 'does not exist'}.")
     else:
-        examples = _from_columns(read_hub(str(source)), columns or Columns())
-    with_text = [example for example in examples if example.text]
+        found = _from_columns(read_hub(str(source)), columns or Columns())
+    with_text = tuple(example for example in found.examples if example.text)
     if not with_text:
-        why = "every row is empty" if examples else "it has no rows"
+        why = "every row is empty" if found.examples else "it has no rows"
         raise CalibrationError(f"{source} holds no text: {why}.")
-    return with_text
+    return replace(found, examples=with_text)
+
+
+def read_table(path: Path) -> Table:
+    """Open the columns of a file that has some.
+
+    Raises:
+        CalibrationError: it is missing, damaged, of a kind that is not read, or has no columns.
+
+    """
+    if not path.is_file():
+        raise CalibrationError(f"The file {path} does not exist.")
+    if path.suffix == ".txt":
+        raise CalibrationError(f"{path} has no columns: a .jsonl, .csv, .tsv or .parquet file is needed.")
+    return read_file(path)
 
 
 def split_examples(
@@ -162,7 +209,7 @@ def _class_as_json(value: NamedClass) -> list[int | str]:
 _Read = TypeVar("_Read")
 
 
-def _from_columns(table: Table, wanted: Columns) -> list[Example]:
+def _from_columns(table: Table, wanted: Columns) -> TextSource:
     text, pair = _text_columns(table, wanted)
     cells = list(table.values(text))
     texts = _read(table, text, text_of, cells)
@@ -170,7 +217,8 @@ def _from_columns(table: Table, wanted: Columns) -> list[Example]:
     pairs: Sequence[str | None] = _read(table, pair, text_of) if pair else [None] * len(cells)
     label = _existing(table, wanted.label) or _first_of(table, TAG_COLUMNS if any(words) else LABEL_COLUMNS)
     labels = _labels(table, label) if label else [None] * len(cells)
-    return [Example(*row) for row in zip(texts, pairs, labels, words, strict=True)]
+    examples = tuple(Example(*row) for row in zip(texts, pairs, labels, words, strict=True))
+    return TextSource(examples, tuple(table.names), text, pair, label)
 
 
 def _labels(table: Table, name: str) -> list[Label | None]:

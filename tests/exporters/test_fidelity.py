@@ -3,6 +3,7 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from exporters import fidelity
 from exporters.errors import MeasurementError
@@ -10,7 +11,7 @@ from exporters.fidelity import (
     class_fidelity,
     classifier_fidelity,
     compare_classes,
-    embedding_fidelity,
+    kappa,
     mean_cosine,
     multi_label_fidelity,
     rank_agreement,
@@ -19,13 +20,15 @@ from exporters.fidelity import (
     row_cosines,
 )
 from exporters.metrics import accuracy, cosine_of_pairs, micro_f1, spearman
+from exporters.retrieval import embedding_fidelity
 
 
 def test_classifier_by_hand() -> None:
     dense = np.array([[0.0, 0.0], [2.0, 0.0]], dtype=np.float32)
     pruned = np.array([[math.log(3), 0.0], [0.0, 1.0]], dtype=np.float32)
-    agreement, kl = classifier_fidelity(dense, pruned)
+    agreement, kl, kappa = classifier_fidelity(dense, pruned)
     assert agreement.value == 0.5
+    assert kappa.value == 0.0  # half is what chance gives: dense always chooses 0, pruned every other time
     first = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
     p = math.exp(2) / (math.exp(2) + 1)
     q = 1 / (1 + math.e)
@@ -37,8 +40,9 @@ def test_classifier_by_hand() -> None:
 def test_multi_label_by_hand() -> None:
     dense = np.array([[1.0, -1.0], [1.0, 1.0]], dtype=np.float32)
     pruned = np.array([[1.0, 1.0], [1.0, 1.0]], dtype=np.float32)
-    agreement, kl = multi_label_fidelity(dense, pruned)
+    agreement, kl, kappa = multi_label_fidelity(dense, pruned)
     assert agreement.value == 0.75
+    assert kappa.value == 0.0  # three of four are on for dense, all for pruned: chance agrees in three of four too
     p, q = 1 / (1 + math.e), 1 / (1 + math.exp(-1))
     assert kl.value == pytest.approx((p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))) / 2, rel=1e-6)
 
@@ -56,26 +60,18 @@ def test_regression_by_hand() -> None:
         regression_fidelity(np.ones((3, 1)), np.ones((3, 1)))
 
 
-def test_embeddings_by_hand() -> None:
-    dense = np.eye(4, dtype=np.float32)[:3]
-    pruned = dense.copy()
-    pruned[2] = [0, 0, 3, 3]  # 45 degrees off
-    cosine, overlap = embedding_fidelity(dense, pruned)
-    assert cosine.value == pytest.approx((1 + 1 + 2**-0.5) / 3)
-    assert overlap.name == "top_2_overlap"  # three texts have two others each
-    assert overlap.value == 1.0
-
-
-def test_neighbours_that_change_are_counted() -> None:
-    angles = np.deg2rad(np.arange(0, 120, 10))
-    dense = np.stack([np.cos(angles), np.sin(angles)], 1)
-    shuffled = dense[::-1].copy()
-    shuffled[[0, 5]] = shuffled[[5, 0]]
-    _, same = embedding_fidelity(dense, dense)
-    _, other = embedding_fidelity(dense, shuffled)
-    assert same.value == 1.0
-    assert other.name == "top_10_overlap"
-    assert 0.8 < other.value < 1.0
+def test_agreement_above_chance() -> None:
+    """As scikit-learn has it; agreement of nine in ten says nothing where nine in ten are one class."""
+    dense, pruned = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 2, 2, 1])
+    assert kappa(dense, pruned).value == pytest.approx((4 / 6 - 1 / 3) / (1 - 1 / 3))
+    random = np.random.default_rng(0)
+    dense, pruned = random.integers(0, 50, 400), random.integers(0, 3, 400)
+    pruned = np.where(random.random(400) < 0.7, dense, pruned)
+    assert kappa(dense, pruned).value == pytest.approx(cohen_kappa_score(dense, pruned))
+    skewed = np.array([1] * 9 + [0])
+    assert kappa(skewed, np.ones(10, dtype=int)).value == 0.0
+    assert kappa(np.ones(5, dtype=int), np.ones(5, dtype=int)).value == 0.0  # nothing to tell apart
+    assert kappa(skewed, skewed).value == 1.0
 
 
 def test_what_cannot_be_compared() -> None:
@@ -108,9 +104,10 @@ def test_wide_classes_are_compared_block_by_block(monkeypatch: pytest.MonkeyPatc
     whole = compare_classes(dense, pruned)
     monkeypatch.setattr(fidelity, "_BLOCK_VALUES", 30)
     in_blocks = compare_classes(dense, pruned)
-    assert np.array_equal(whole.agrees, in_blocks.agrees)
+    assert np.array_equal(whole.dense, in_blocks.dense)
+    assert np.array_equal(whole.pruned, in_blocks.pruned)
     assert np.allclose(whole.kl, in_blocks.kl, rtol=1e-12)
-    agreement, kl = class_fidelity(whole, "token")
+    agreement, kl, _ = class_fidelity(whole, "token")
     assert agreement.value == pytest.approx(np.mean(dense.argmax(-1) == pruned.argmax(-1)))
     assert kl.value == pytest.approx(whole.kl.mean())
     assert "tokens" in agreement.description

@@ -72,9 +72,11 @@ def test_flags_go_over_the_gates_file_and_that_over_the_recipe(
     found = {gate["name"]: gate["limit"] for gate in json.loads(capsys.readouterr().out)["gates"]}
     assert found == {"min_speedup": 0.0001, "min_agreement": 0.0, "max_size_mib": 0.001}
     recorded = Manifest.read(output).recipe
-    assert {name: recorded[name] for name in GATE_NAMES} == {**found, "min_metric": None}
+    assert {name: recorded[name] for name in GATE_NAMES} == dict.fromkeys(GATE_NAMES) | found
     root = ElementTree.parse(junit).getroot()
-    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("4", "1", "0")
+    suites = {suite.get("name"): (suite.get("tests"), suite.get("failures"), suite.get("errors")) for suite in root}
+    assert suites.pop("warnings")[1:] == ("0", "0")  # of a tiny model that is not near the dense one
+    assert suites == {"parity": ("1", "0", "0"), "gates": ("3", "1", "0")}
     failed = [case for case in root.iter("testcase") if case.find("failure") is not None]
     assert [case.get("name") for case in failed] == ["max_size_mib"]
 
@@ -111,8 +113,11 @@ def test_junit_of_known_checks() -> None:
 
 
 def test_checks_of_a_run(summary: Summary) -> None:
-    [check] = checks_of(summary)
+    check, *warnings = checks_of(summary)
     assert (check.suite, check.name, check.outcome) == ("parity", "onnxruntime-fp32", "passed")
+    assert [(x.suite, x.outcome, x.detail) for x in warnings] == [
+        ("warnings", "skipped", warning.message) for warning in summary.warnings
+    ]
 
 
 def test_parity_that_fails_is_a_failure_and_other_errors_are_errors(tmp_path: Path) -> None:
@@ -149,7 +154,9 @@ def test_step_summaries_are_appended(
     text = path.read_text(encoding="utf-8")
     html = MarkdownIt("gfm-like", {"linkify": False}).render(text)
     assert text.startswith(f"# Before\n\n{summary_markdown(summary)}")
-    assert "<strong>parity holds; no gates were set</strong>" in html
+    assert f"<strong>{summary.verdict_in_words}</strong>" in html
+    assert "<strong>not gated: parity holds, and no gates were set" in html
+    assert "<td>onnxruntime-int8</td>" in html  # the dense model's own
     assert "<td>agreement</td>" in html
     assert "<strong>error</strong>: " in html
     assert "nowhere.csv does not exist" in html

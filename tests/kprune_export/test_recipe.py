@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from exporters.spec import Shape
-from kprune_export.cli import options, target_options
+from kprune_export.cli import options, retrieval_options, target_options
 from kprune_export.errors import RecipeError, SurroundingsError
 from kprune_export.recipe import Recipe
 
@@ -123,7 +123,7 @@ def test_engine_settings_come_from_the_recipe() -> None:
 def test_every_setting_has_a_flag_with_the_default_that_help_shows() -> None:
     flags = {
         re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): value
-        for name, value in (vars(options) | vars(target_options)).items()
+        for name, value in (vars(options) | vars(target_options) | vars(retrieval_options)).items()
     }
     for name, field in Recipe.model_fields.items():
         shown = getattr(get_args(flags[name])[1], "show_default", None)

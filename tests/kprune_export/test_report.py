@@ -106,7 +106,7 @@ def test_it_shows_the_figures_of_the_json_files(built: Outcome) -> None:
         assert f"{shape.pruned.p99_ms:,.2f}" in shown
     assert f"{built.proofs[0].fidelity.headline.value:.4f}" in shown
     assert built.plan.sha256 in shown
-    assert "Parity holds; no gates were set" in shown
+    assert "Not gated: parity holds, and no gates were set" in shown
     for width in (len(built.plan.layers[0].neurons), len(built.plan.layers[1].neurons)):
         assert str(width) in shown
 

@@ -67,6 +67,50 @@ def test_a_published_stage_still_holds_until_something_changes(tmp_path: Path) -
         assert workspace.finished("two", "k") is not None
 
 
+def finish_folder(workspace: Workspace, texts: dict[str, str]) -> FinishedStage:
+    folder = workspace.begin("prune")
+    (folder / "checkpoint").mkdir()
+    for name, text in texts.items():
+        (folder / "checkpoint" / name).write_text(text)
+    return workspace.finish(StageRecord(name="prune", key="k", reproducible=True, outputs=("checkpoint",)))
+
+
+def finish_inner(workspace: Workspace, text: str, key: str = "k") -> FinishedStage:
+    folder = workspace.begin("card") / "checkpoint"
+    folder.mkdir()
+    (folder / "README.md").write_text(text)
+    record = StageRecord(name="card", key=key, reproducible=True, outputs=("checkpoint/README.md",))
+    return workspace.finish(record)
+
+
+def test_a_file_in_a_folder_can_be_another_stages_output(tmp_path: Path) -> None:
+    """A model card lies among the checkpoint's files: either can be made again without the other."""
+    with Workspace.open(tmp_path) as workspace:
+        stages = [finish_folder(workspace, {"weights": "w"}), finish_inner(workspace, "card")]
+        workspace.publish(manifest_of(stages), stages)
+    assert tree(tmp_path).keys() == {"checkpoint/weights", "checkpoint/README.md", MANIFEST}
+
+    with Workspace.open(tmp_path) as workspace:  # the card alone
+        prune = workspace.finished("prune", "k")
+        assert prune is not None
+        assert [file.path for file in prune.files] == ["checkpoint/weights"]
+        stages = [prune, finish_inner(workspace, "another card", key="other")]
+        workspace.publish(manifest_of(stages), stages)
+    assert tree(tmp_path)["checkpoint/README.md"] == "another card"
+    assert not verify_bundle(tmp_path)[1]
+
+    (tmp_path / "checkpoint" / "weights").write_text("damaged")
+    with Workspace.open(tmp_path) as workspace:  # the folder alone
+        assert workspace.finished("prune", "k") is None
+        card = workspace.finished("card", "other")
+        assert card is not None
+        stages = [finish_folder(workspace, {"weights": "w"}), card]
+        workspace.publish(manifest_of(stages), stages)
+    assert tree(tmp_path)["checkpoint/weights"] == "w"
+    assert tree(tmp_path)["checkpoint/README.md"] == "another card"
+    assert not verify_bundle(tmp_path)[1]
+
+
 def test_unpublished_work_of_other_settings_does_not_shadow_the_bundle(tmp_path: Path) -> None:
     publish(tmp_path, FIRST)
     with pytest.raises(KeyboardInterrupt), Workspace.open(tmp_path) as workspace:

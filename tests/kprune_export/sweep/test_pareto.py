@@ -13,6 +13,7 @@ from exporters.machine import describe_machine
 from exporters.metrics import TaskMetric
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.errors import NoTrialError
+from kprune_export.fidelity_limits import FidelityWarning
 from kprune_export.gates import GateResult
 from kprune_export.sweep.figure import draw
 from kprune_export.sweep.pareto import Point, dominated
@@ -52,7 +53,7 @@ def trial(
         if metric is None
         else TaskMetric(name="accuracy", dense=0.95, pruned=metric, examples=100, description=""),
         latency=latency,
-        verdict="no gates",
+        verdict="not gated",
         gates=gates,
     )
     return Trial(name=name, variant="onnxruntime-fp32", speedup=speedup, bundle=f"trials/{name}", figures=figures)
@@ -149,6 +150,25 @@ def test_exit_codes() -> None:
     assert exit_code(record(dense, FAILED)) == 3
 
 
+def test_what_is_low_and_what_was_missed_is_told() -> None:
+    """A missed target is not rounded to what was asked, and what an embedder finds has a table of its own."""
+    missed = gate("target_speedup", False).model_copy(update={"limit": 1.45, "value": 1.4496})
+    family = record(trial("a", (5, 5), 0.8, gates=(missed,)), trial("b", (4, 4), 0.9))
+    figures = family.trials[0].figures
+    assert figures is not None
+    warning = FidelityWarning(variant="v", measure="agreement", value=0.8, limit=0.9, message="v: agreement is low.")
+    found = {"top_10_overlap": 0.7, "index_mrr_at_10": 0.65}
+    low = figures.model_copy(update={"warnings": (warning,), "retrieval": found})
+    text = markdown(family.model_copy(update={"trials": (family.trials[0].model_copy(update={"figures": low}),)}))
+    assert "asked for 1.45 x, reached 1.4496 x" in text
+    assert "Warning, a: v: agreement is low." in text
+    assert "| trial | top 10 overlap | index mrr at 10 |" in text
+    assert "| a | 0.7000 | 0.6500 |" in text
+    assert "### Retrieval" not in markdown(family)
+    with pytest.raises(NoTrialError, match=r"of 0.9: the best is b with 0.899999\."):
+        recommend(record(trial("b", (4, 4), 0.899999)), Wish(min_fidelity=0.9))
+
+
 def test_the_picture_and_the_table() -> None:
     family = record(*FAMILY)
     assert draw(family) == draw(family)
@@ -158,10 +178,11 @@ def test_the_picture_and_the_table() -> None:
     lines = markdown(family).splitlines()
     rows = [line for line in lines if line.startswith("| b ")]
     assert rows == [
-        "| b | 4 | 2.00 x (1.75 to 2.25) | 0.9600 | 0.9300 | 50 | front |  |",
-        "| b | 50 | 0.16 x (0.14 to 0.18) | 0.9600 | 0.9300 | 50 | dominated |  |",
+        "| b | 4 | 2.00 x (1.75 to 2.25) | 0.9600 | 0.9300 | 50 | front | not gated |",
+        "| b | 50 | 0.16 x (0.14 to 0.18) | 0.9600 | 0.9300 | 50 | dominated | not gated |",
     ]
     assert "| z | It is out of reach. |" in lines
+    assert "| dense | 8 | 1.00 x (0.88 to 1.12) | 1.0000 | 0.9500 | 90 | front |  |" in lines  # gates are not about it
     ElementTree.fromstring(draw(record(FAILED)))  # nothing to draw is a picture too
 
 

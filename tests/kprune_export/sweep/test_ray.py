@@ -23,6 +23,7 @@ def test_trials_are_made_on_the_cluster_and_their_bundles_come_back(
 ) -> None:
     output = tmp_path / "family"
     arguments = ["sweep", wide, "-o", output, "--calibration", texts_file, "--speedups", "1.1,2000", *QUICK]
+    arguments.append("--no-dense-int8")
     assert cli(*arguments, "--ray", "local") == 0
     dense, pruned, failed = SweepRecord.read(output).trials
     assert failed.error is not None

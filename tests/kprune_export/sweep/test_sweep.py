@@ -24,6 +24,7 @@ from kprune_export.sweep.turns import Turns
 
 Cli = Callable[..., int]
 DENSE, PRUNED = "onnxruntime-fp32-dense", "onnxruntime-fp32-1.1x"
+DENSE_INT8 = "onnxruntime-int8-dense"
 QUICK = ["--samples", 60, "--held-out", 20, "--threads", 2, "--shapes", "4x32", "--timing-seconds", 0.05]
 
 
@@ -50,10 +51,12 @@ def swept(wide: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_what_is_written(swept: Path) -> None:
     assert sorted(path.name for path in swept.iterdir()) == ["shared", "sweep.json", "sweep.md", "sweep.svg", "trials"]
     record = SweepRecord.read(swept)
-    assert [trial.name for trial in record.trials] == [DENSE, PRUNED, "onnxruntime-fp32-2000x"]
+    assert [trial.name for trial in record.trials] == [DENSE, PRUNED, "onnxruntime-fp32-2000x", DENSE_INT8]
     assert record.shapes == ("4x32",)
-    dense, pruned, failed = record.trials
+    dense, pruned, failed, int8 = record.trials
     assert dense.figures is not None
+    assert int8.figures is not None  # int8 was not asked for, and can be recommended all the same
+    assert int8.figures.size_bytes < dense.figures.size_bytes
     assert dense.figures.fidelity.value == 1.0
     assert dense.figures.flops_reduction == 0.0
     assert pruned.figures is not None
@@ -80,9 +83,11 @@ def test_every_trial_is_a_whole_bundle_made_with_what_is_shared(swept: Path) -> 
 
 def test_the_figures_are_those_of_the_bundles(swept: Path) -> None:
     for trial, figures in SweepRecord.read(swept).made:
-        latency = json.loads((swept / trial.bundle / "latency.json").read_text())["variants"]["onnxruntime-fp32"]
+        latency = json.loads((swept / trial.bundle / "latency.json").read_text())["variants"][trial.variant]
         assert figures.at("4x32").p50_ms == latency["shapes"][0]["pruned"]["p50_ms"]
-        fidelity = json.loads((swept / trial.bundle / "fidelity.json").read_text())["variants"]["onnxruntime-fp32"]
+        measured = json.loads((swept / trial.bundle / "fidelity.json").read_text())
+        fidelity = measured["variants"][trial.variant]
+        assert measured["dense"] == {}  # dense int8 is a trial of its own, not measured in each
         assert figures.fidelity.value == fidelity["measures"][0]["value"]
 
 
@@ -109,7 +114,7 @@ def test_a_killed_sweep_goes_on_and_its_processes_end_with_it(
     assert latency_of(output, DENSE) == before
     straight, resumed = (Manifest.read(folder / "trials" / DENSE) for folder in (swept, output))
     assert resumed.reproducible_hashes() == straight.reproducible_hashes()
-    assert [trial.name for trial, _ in SweepRecord.read(output).made] == [DENSE, PRUNED]
+    assert [trial.name for trial, _ in SweepRecord.read(output).made] == [DENSE, PRUNED, DENSE_INT8]
     verify_bundle(second)
 
     after = {name: latency_of(output, name) for name in (DENSE, PRUNED)}

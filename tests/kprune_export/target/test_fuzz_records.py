@@ -61,7 +61,7 @@ def family() -> SweepRecord:
             fidelity=FidelityMeasure(name="agreement", value=0.9, higher_is_better=True, description=""),
             metric=None,
             latency=(latency,),
-            verdict="no gates",
+            verdict="not gated",
             gates=(),
         )
         return Trial(name=name, variant="onnxruntime-fp32", speedup=2, bundle=f"trials/{name}", figures=figures)
