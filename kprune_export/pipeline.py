@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from kprune_export.job import Job, prepare_job
 from kprune_export.noise import noise_remarks
 from kprune_export.output.inputs import OUTPUT, Place, check_apart
 from kprune_export.output.ownership import check_output
+from kprune_export.processor_change import processor_changes
 from kprune_export.proof import DenseProof, Reports, VariantProof, read_dense_proofs, read_proofs
 from kprune_export.recipe import Recipe
 from kprune_export.sbom import SbomStage
@@ -92,6 +93,7 @@ class Outcome:
         shapes: the shapes that latency was asked for at.
         timing: how long each was to be timed.
         noise: which times cannot be relied on, in sentences.
+        processor_changes: what changed with the processor's instruction sets where a bundle was validated.
 
     """
 
@@ -104,6 +106,7 @@ class Outcome:
     timing: TimingSettings = field(default_factory=TimingSettings)
     noise: tuple[str, ...] = ()
     dense_proofs: tuple[DenseProof, ...] = ()
+    processor_changes: tuple[str, ...] = ()
 
 
 def prune_and_build(recipe: Recipe, reporter: Reporter | None = None, turn: Turn = no_turns) -> Outcome:
@@ -197,7 +200,8 @@ def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> 
             f"{'differs' if len(changed) == 1 else 'differ'} from what the manifest records."
         )
     job.bundle = bundle
-    return _run("validate", job, (BundleStage(job.builds_engines, recipe.targeted), *_proving(job)), reporter)
+    outcome = _run("validate", job, (BundleStage(job.builds_engines, recipe.targeted), *_proving(job)), reporter)
+    return replace(outcome, processor_changes=processor_changes(bundle, outcome.proofs))
 
 
 def _pruning(job: Job) -> tuple[Stage, ...]:

@@ -96,6 +96,8 @@ class Summary(BaseModel):
     noise: tuple[str, ...] = ()
     """Which times cannot be relied on and why, in sentences."""
     dense: tuple[DenseSummary, ...] = ()
+    processor_changes: tuple[str, ...] = ()
+    """What changed with the processor's instruction sets where a bundle was validated, a sentence for each variant."""
 
 
 def summarise(outcome: Outcome) -> Summary:
@@ -113,6 +115,7 @@ def summarise(outcome: Outcome) -> Summary:
         layers=tuple(LayerSummary(heads=len(x.heads), neurons=len(x.neurons)) for x in plan.layers) if plan else (),
         variants=tuple(_of_variant(proof, outcome.shapes, outcome.timing) for proof in outcome.proofs),
         noise=outcome.noise,
+        processor_changes=outcome.processor_changes,
         dense=dense_summaries(outcome.proofs, outcome.dense_proofs),
     )
 

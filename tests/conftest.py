@@ -1,6 +1,8 @@
 """Tiny models built from configurations, and the real inputs that tests use where they are there."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -16,8 +18,16 @@ SHARED = Path(os.environ.get("KPRUNE_SHARED", Path(__file__).parents[2] / "share
 
 torch.set_num_threads(2)
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # some tests load it by themselves
-_STATE = tempfile.TemporaryDirectory(prefix="kprune-tests-")
-os.environ["XDG_STATE_HOME"] = _STATE.name
+_STATE = tempfile.mkdtemp(prefix="kprune-tests-")
+os.environ["XDG_STATE_HOME"] = _STATE
+
+
+def _remove_state(process: int) -> None:
+    if os.getpid() == process:  # and not in one that a test has forked
+        shutil.rmtree(_STATE, ignore_errors=True)
+
+
+atexit.register(_remove_state, os.getpid())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,7 +13,12 @@ def summary_markdown(summary: Summary) -> str:
     verdict = f"**{markdown_text(summary.verdict_in_words)}**" if summary.verdict_in_words else ""
     removed = "" if summary.flops_reduction is None else f"{summary.flops_reduction:.2%} of the encoder's FLOPs removed"
     tables = (_checks(checks_of(summary)), *map(_figures, summary.variants), _dense(summary.dense))
-    head = (f"## kprune-export {summary.command}", verdict, removed, *map(markdown_text, summary.noise))
+    head = (
+        f"## kprune-export {summary.command}",
+        verdict,
+        removed,
+        *map(markdown_text, (*summary.processor_changes, *summary.noise)),
+    )
     parts = (*head, *(markdown_table(x) for x in tables if x.rows))
     return "\n\n".join(part for part in parts if part) + "\n\n"
 

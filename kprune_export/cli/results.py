@@ -34,7 +34,7 @@ def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
     _print_variants(console, summary)
     if summary.gates:
         console.print(gates_table(summary))
-    for remark in summary.noise:
+    for remark in (*summary.processor_changes, *summary.noise):
         console.print(Text(remark, "yellow"))
     for warning in summary.warnings:
         console.print(Text.assemble(("Warning:", "yellow"), " ", warning.message))

@@ -206,12 +206,14 @@ _COMPARED = ("dense", "pruned", "kl")
 
 
 def _as_arrays(comparison: ClassComparison) -> dict[str, Array]:
-    return {"dense": comparison.dense, "pruned": comparison.pruned, "kl": comparison.kl}
+    return {f"compared_{name}": getattr(comparison, name) for name in _COMPARED}
 
 
 def _as_comparisons(reduced: Outputs) -> list[ClassComparison]:
     """Return the comparison of a batch, where it had a token that counts."""
-    return [ClassComparison(*(reduced[name] for name in _COMPARED))] if "kl" in reduced else []
+    if "compared_kl" not in reduced:
+        return []
+    return [ClassComparison(*(reduced[f"compared_{name}"] for name in _COMPARED))]
 
 
 def joined(comparisons: Sequence[ClassComparison]) -> ClassComparison:

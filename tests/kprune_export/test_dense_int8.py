@@ -9,6 +9,7 @@ import pytest
 from exporters.fidelity import FidelityReport
 from exporters.latency import LatencyReport
 from exporters.parity import Tolerance
+from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.cli.results import print_summary
 from kprune_export.pipeline import prove_dense, prune_and_build, validate
 from kprune_export.proof import Reports
@@ -90,7 +91,7 @@ def test_it_can_be_switched_off(classifier: Path, texts_file: Path, make_recipe:
     assert built.manifest.recipe["dense_int8"] is False
 
 
-def test_a_model_that_does_not_bear_int8_is_built_all_the_same(
+def test_a_model_that_does_not_tolerate_int8_is_built_all_the_same(
     classifier: Path,
     texts_file: Path,
     make_recipe: MakeRecipe,
@@ -98,12 +99,13 @@ def test_a_model_that_does_not_bear_int8_is_built_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("exporters.graph.int8.LARGEST_ERROR", 0.0)
+    for module in ("int8", "smoothing"):
+        monkeypatch.setattr(f"exporters.graph.{module}.LARGEST_ERROR", -1.0)
     built = prune_and_build(make_recipe(classifier, tmp_path / "out", texts_file, shapes="1x8"))
     (proof,) = built.dense_proofs
     assert (proof.variant, proof.fidelity, proof.latency) == (INT8, None, None)
     assert proof.problem is not None
-    assert "no multiplication bears it" in proof.problem
+    assert "no multiplication tolerates it" in proof.problem
     print_summary(summarise(built), as_json=False)
     assert "Dense onnxruntime-int8 was not measured: int8 was asked for" in " ".join(capsys.readouterr().out.split())
     assert "Dense onnxruntime-int8 was not measured: int8 was asked for" in (built.output / "report.html").read_text()
@@ -134,7 +136,7 @@ def test_validating_where_the_calibration_texts_are_not(
     settings = {"evaluation": dev, "shapes": "1x8", "dense_int8": False}
     built = prune_and_build(make_recipe(classifier, tmp_path / "out", calibration, **settings))
     calibration.unlink()
-    again = {**built.manifest.recipe, "output": tmp_path / "again", "threads": 2, "dense_int8": True}
+    again = {**repeatable_settings(built.output), "output": tmp_path / "again", "threads": 2, "dense_int8": True}
     found = validate(built.output, Recipe.build(None, again))
     assert found.proofs[0].fidelity == built.proofs[0].fidelity
     (proof,) = found.dense_proofs

@@ -167,7 +167,7 @@ def test_labels_in_an_unknown_order_decide_nothing(
     words = in_words(verdict_of([gate], exported=True), [gate])
     assert words == ("undecided: what was measured does not decide 1 of 1 gates" if undecided else words)
     shown = [row[3] for row in _figures(summarise(dataclasses.replace(built, proofs=(proof,))).variants[0])]
-    assert any("no better than chance" in note for note in shown) is (dense == 0.5)
+    assert any("no better than chance (" in note for note in shown) is (dense == 0.5)
 
 
 def test_a_caveat_is_part_of_the_verdict(built: Outcome) -> None:

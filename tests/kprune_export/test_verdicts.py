@@ -235,9 +235,9 @@ def test_a_bad_model_is_never_green(
 @pytest.mark.parametrize(
     ("settings", "error", "problem"),
     [
-        ({"min_agreement": float("nan")}, RecipeError, "a gate needs a finite number"),
-        ({"min_agreement": float("-inf")}, RecipeError, "a gate needs a finite number"),
-        ({"max_size_mib": float("inf")}, RecipeError, "a gate needs a finite number"),
+        ({"min_agreement": float("nan")}, RecipeError, "Input should be a finite number"),
+        ({"min_agreement": float("-inf")}, RecipeError, "Input should be a finite number"),
+        ({"max_size_mib": float("inf")}, RecipeError, "Input should be a finite number"),
         ({"min_mrr": 0.1}, RecipeError, "--min-mrr is about what a sentence embedder finds, but .* single-label"),
         ({"min_index_overlap": 0.1}, RecipeError, "--min-index-overlap is about what a sentence embedder finds"),
         ({"min_metric": 0.1}, LabelError, r"--min-metric needs labels, but .*texts.txt has no label column"),
