@@ -25,8 +25,9 @@ from exporters.onnx_file import write_onnx
 from exporters.runners.base import Feeds
 from exporters.runners.onnxruntime_runner import CPU_PROVIDER, session_options, share_thread_pool
 from exporters.spec import Shape
-from exporters.variants import REFERENCE, Precision, Runtime, Variant, write_variant
-from kprune_export.stages.export import feeds_of, model_spec
+from exporters.variant import REFERENCE, Runtime, Variant
+from exporters.variants import Precision, write_variant
+from kprune_export.model_export import feeds_of, model_spec
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples
 

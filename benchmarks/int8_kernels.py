@@ -33,8 +33,9 @@ from exporters.onnx_export import exported_graph
 from exporters.precision import Precision
 from exporters.runners.onnxruntime_runner import CPU_PROVIDER, session_options, share_thread_pool
 from exporters.spec import ModelSpec, Shape
-from exporters.variants import REFERENCE, Runtime, Variant, write_variant
-from kprune_export.stages.export import feeds_of, model_spec
+from exporters.variant import REFERENCE, Runtime, Variant
+from exporters.variants import write_variant
+from kprune_export.model_export import feeds_of, model_spec
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples
 

@@ -28,8 +28,9 @@ from exporters.onnx_export import exported_graph
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner, share_thread_pool
 from exporters.spec import ModelSpec, Shape
 from exporters.timers import HostClock
-from exporters.variants import REFERENCE, write_variant
-from kprune_export.stages.export import model_spec
+from exporters.variant import REFERENCE
+from exporters.variants import write_variant
+from kprune_export.model_export import model_spec
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples
 

@@ -31,8 +31,8 @@ from exporters.precision import Precision
 from exporters.runners.base import Feeds
 from exporters.runners.onnxruntime_runner import share_thread_pool
 from exporters.spec import Shape
-from exporters.variants import Runtime, Variant
-from kprune_export.stages.export import feeds_of
+from exporters.variant import Runtime, Variant
+from kprune_export.model_export import feeds_of
 from kprune_export.target.models import OnnxModels
 from kprune_export.target.profile import profile_target
 from kprune_export.target.record import LatencyTarget, TargetRecord, TargetShape

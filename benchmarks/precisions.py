@@ -25,9 +25,9 @@ from exporters.precision import Precision
 from exporters.runners.base import Runner
 from exporters.runners.torch_runner import TorchRunner
 from exporters.tensorrt import EngineSettings, OptimizationProfile, engine_from_onnx
-from exporters.variants import REFERENCE, Runtime, Variant, write_variant
-from kprune_export.stages.export import feeds_of, model_spec
-from kprune_export.stages.parity import tolerance_of
+from exporters.variant import REFERENCE, Runtime, Variant
+from exporters.variants import write_variant
+from kprune_export.model_export import feeds_of, model_spec, tolerance_of
 from kprune_export.stages.runners import open_variant
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import Example, flatten_pairs, read_examples, split_examples

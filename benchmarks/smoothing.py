@@ -30,8 +30,8 @@ from exporters.precision import Precision
 from exporters.runners.onnxruntime_runner import share_thread_pool
 from exporters.spec import Shape
 from exporters.timers import HostClock
-from exporters.variants import Runtime, Variant
-from kprune_export.stages.export import feeds_of, model_spec
+from exporters.variant import Runtime, Variant
+from kprune_export.model_export import feeds_of, model_spec
 from kprune_export.stages.runners import open_variant
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples

@@ -3,7 +3,31 @@
 import shutil
 import subprocess
 
-from exporters.timers import GpuRecord
+from pydantic import BaseModel, ConfigDict
+
+
+class GpuClock(BaseModel):
+    """The clock of a GPU's multiprocessors at one moment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sm_mhz: int | None
+    unknown: str | None
+    """Why it is not known, where it is not."""
+
+
+class GpuRecord(BaseModel):
+    """A GPU and what drives it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    compute_capability: str
+    memory_gib: float
+    driver: str | None
+    """The version of NVIDIA's driver, where nvidia-smi tells it."""
+    cuda: str | None
+    """The CUDA version that torch was built with."""
 
 
 def describe_gpu() -> GpuRecord | None:

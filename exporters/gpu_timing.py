@@ -12,9 +12,9 @@ import time
 from typing import TYPE_CHECKING
 
 from exporters.errors import MeasurementError
-from exporters.gpu import describe_gpu
+from exporters.gpu import GpuClock, GpuRecord, describe_gpu
 from exporters.runners.base import Feeds, Runner
-from exporters.timers import Calls, GpuClock, GpuRecord
+from exporters.timers import Calls
 
 if TYPE_CHECKING:
     import torch

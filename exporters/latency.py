@@ -18,13 +18,14 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from scipy.stats import bootstrap
 
 from exporters.conditions import CpuMoment, affinity, read_cpu
+from exporters.gpu import GpuClock, GpuRecord
 from exporters.inputs import synthetic_inputs
 from exporters.machine import MachineRecord
 from exporters.noise import Disturbance, NoiseCheck, Watch, noise_factor, noise_reason, total
 from exporters.parts import FinishedParts
 from exporters.runners.base import Feeds, Runner
 from exporters.spec import ModelSpec, Shape
-from exporters.timers import GpuClock, GpuRecord, HostClock, Timer
+from exporters.timers import HostClock, Timer
 
 BOOTSTRAP_RESAMPLES = 2000
 CONFIDENCE = 0.95

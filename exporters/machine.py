@@ -11,8 +11,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from exporters.cpu_quota import cpu_quota
-from exporters.gpu import describe_gpu
-from exporters.timers import GpuRecord
+from exporters.gpu import GpuRecord, describe_gpu
 
 _CPUINFO = Path("/proc/cpuinfo")
 PACKAGES = (

@@ -4,8 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict
-
+from exporters.gpu import GpuClock, GpuRecord
 from exporters.runners.base import Feeds, Runner
 
 
@@ -21,30 +20,6 @@ class Calls:
 
     seconds: tuple[float, ...]
     enqueue_s: tuple[float, ...] = ()
-
-
-class GpuClock(BaseModel):
-    """The clock of a GPU's multiprocessors at one moment."""
-
-    model_config = ConfigDict(frozen=True)
-
-    sm_mhz: int | None
-    unknown: str | None
-    """Why it is not known, where it is not."""
-
-
-class GpuRecord(BaseModel):
-    """A GPU and what drives it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    compute_capability: str
-    memory_gib: float
-    driver: str | None
-    """The version of NVIDIA's driver, where nvidia-smi tells it."""
-    cuda: str | None
-    """The CUDA version that torch was built with."""
 
 
 class Timer(Protocol):

@@ -13,8 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from exporters.fidelity import FidelityReport
-from kprune_export.fidelity_limits import FidelityWarning
-from kprune_export.gates import GateResult
+from kprune_export.bundle.verdict import FidelityWarning, GateResult
 from kprune_export.printable import printable
 from kprune_export.tables import Section, markdown_table, markdown_text
 from pruning.checkpoint.load import EncoderCheckpoint

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from exporters.fidelity import FidelityMeasure
-from exporters.variants import REFERENCE, Variant
+from exporters.variant import REFERENCE, Variant
 from kprune_export.proof import DenseProof, VariantProof
 
 

@@ -6,11 +6,10 @@ gates, or with gates about something else, does not look like a good one.
 
 from collections.abc import Iterator, Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from exporters.fidelity import FidelityMeasure, FidelityReport
 from exporters.retrieval import INDEX, is_overlap
 from exporters.rounding import beside, limit_text
+from kprune_export.bundle.verdict import FidelityWarning
 from kprune_export.proof import VariantProof
 
 HEADLINE_LIMITS = {
@@ -31,27 +30,6 @@ LEAST_TEXTS = 30
 
 LEAST_DOCUMENTS = 100
 """Among fewer, more than a tenth of a search's documents are found by chance."""
-
-
-class FidelityWarning(BaseModel):
-    """A figure that is low by any standard, or that says little.
-
-    Attributes:
-        variant: the variant that was measured.
-        measure: the figure's name; ``texts`` or ``documents`` for how many there were.
-        value: what was measured.
-        limit: the default that it is below.
-        message: one sentence for people.
-
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    variant: str
-    measure: str
-    value: float
-    limit: float
-    message: str
 
 
 def fidelity_warnings(proofs: Sequence[VariantProof]) -> tuple[FidelityWarning, ...]:

@@ -19,7 +19,7 @@ from exporters.runners.available import runs_here
 from exporters.spec import Shape, check_shapes
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.profiles import choose_profile
-from exporters.variants import REFERENCE, Runtime, Variant
+from exporters.variant import REFERENCE, Runtime, Variant
 from kprune_export.bundle.manifest import DEFAULT_TEXTS, SourceRecord, TextsRecord
 from kprune_export.errors import RecipeError
 from kprune_export.evaluation import EVALUATIONS

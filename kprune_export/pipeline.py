@@ -15,14 +15,14 @@ from exporters.spec import Shape
 from exporters.variants import GraphRecord
 from kprune_export.bundle.folder import BUNDLE
 from kprune_export.bundle.inputs import check_known, remember_inputs
-from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, LATENCY_TABLE, MANIFEST, ONNX_FOLDER, PARITY, PLAN
+from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, LATENCY_TABLE, MANIFEST, ONNX_FOLDER, PARITY, PLAN, Files
 from kprune_export.bundle.manifest import Manifest, StageRecord, changed_files
 from kprune_export.bundle.provenance import commit_of
+from kprune_export.bundle.verdict import GateResult, verdict_of
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace
 from kprune_export.errors import BundleError, TargetError, VerificationError
 from kprune_export.fidelity_limits import fidelity_warnings
-from kprune_export.gates import GateResult, verdict_of
 from kprune_export.job import Job, prepare_job
 from kprune_export.noise import noise_remarks
 from kprune_export.output.inputs import OUTPUT, Place, check_apart
@@ -31,7 +31,7 @@ from kprune_export.processor_change import processor_changes
 from kprune_export.proof import DenseProof, Reports, VariantProof, read_dense_proofs, read_proofs
 from kprune_export.recipe import Recipe
 from kprune_export.sbom import SbomStage
-from kprune_export.stages.base import Desk, Files, ShareDone, Stage
+from kprune_export.stages.base import Desk, ShareDone, Stage
 from kprune_export.stages.bundle import BundleStage
 from kprune_export.stages.card import CardStage
 from kprune_export.stages.engines import DenseEngineStage, EngineStage

@@ -14,7 +14,8 @@ from exporters.spec import Shape
 from exporters.tensorrt.build import PLAN_SUFFIX, RECORD_SUFFIX
 from exporters.tensorrt.sidecar import EngineRecord
 from exporters.trtexec import TrtexecModel, trtexec_command
-from exporters.variants import GraphRecord, Runtime, Variant
+from exporters.variant import Runtime, Variant
+from exporters.variants import GraphRecord
 from kprune_export.bundle.layout import ENGINES, FIDELITY, GRAPHS, LATENCY, ONNX_FOLDER, PARITY
 from kprune_export.errors import BundleError
 from pruning.plan import first_problem

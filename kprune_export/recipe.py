@@ -14,7 +14,7 @@ from exporters.spec import Shape
 from exporters.tensorrt.bindings import BindingsName
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.settings import EngineSettings, HardwareCompatibility
-from exporters.variants import Runtime, Variant
+from exporters.variant import Runtime, Variant
 from kprune_export.errors import RecipeError
 from kprune_export.input_names import shipped_settings
 from kprune_export.names import check_names

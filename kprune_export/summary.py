@@ -8,9 +8,8 @@ from exporters.fidelity import FidelityMeasure
 from exporters.latency import ShapeLatency, TimingSettings
 from exporters.metrics import TaskMetric
 from exporters.spec import Shape
+from kprune_export.bundle.verdict import FidelityWarning, GateResult, Verdict
 from kprune_export.dense_summary import DenseSummary, dense_summaries
-from kprune_export.fidelity_limits import FidelityWarning
-from kprune_export.gates import GateResult, Verdict
 from kprune_export.pipeline import Outcome
 from kprune_export.proof import VariantProof
 

@@ -1,9 +1,10 @@
 """Timing runners in processes of their own, of which one at a time is awake."""
 
 from exporters.errors import MeasurementError
+from exporters.gpu import GpuClock, GpuRecord
 from exporters.isolation.runner import IsolatedRunner
 from exporters.runners.base import Feeds, Runner
-from exporters.timers import Calls, GpuClock, GpuRecord, Timer
+from exporters.timers import Calls, Timer
 
 
 class IsolatedTimer:

@@ -2,7 +2,7 @@
 
 import torch
 
-from exporters.variants import Runtime
+from exporters.variant import Runtime
 
 
 def runs_here(runtime: Runtime) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from exporters.errors import EngineError
-from exporters.gpu import describe_gpu
+from exporters.gpu import GpuRecord, describe_gpu
 from exporters.hashing import file_sha256
 from exporters.precision import Precision
 from exporters.spec import TensorSpec
@@ -15,7 +15,6 @@ from exporters.tensorrt.bindings import Bindings, BindingsName
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.proof import PrecisionProof
 from exporters.tensorrt.settings import HardwareCompatibility
-from exporters.timers import GpuRecord
 
 NO_GPU = "no CUDA device where the engine was built"
 

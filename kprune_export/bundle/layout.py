@@ -1,5 +1,6 @@
 """Where everything is in an output folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from kprune_export.output.work import WORK as WORK
@@ -22,6 +23,9 @@ TRITON = "triton"
 """A Triton model repository made from the bundle's own files."""
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.sig"
+
+Files = Callable[[str], Path]
+"""Maps an output of an earlier stage, as a path in the bundle, to where it is at the moment."""
 
 
 def is_unfinished(output: Path) -> bool:

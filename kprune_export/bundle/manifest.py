@@ -10,9 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from kprune_export.bundle.layout import MANIFEST, is_unfinished
 from kprune_export.bundle.provenance import CommitRecord
+from kprune_export.bundle.verdict import FidelityWarning, GateResult, Verdict, in_words, verdict_of
 from kprune_export.errors import BundleError
-from kprune_export.fidelity_limits import FidelityWarning
-from kprune_export.gates import GateResult, Verdict, in_words, verdict_of
 from kprune_export.output.publication import InnerPath
 from kprune_export.recipe import PERMISSIONS
 from pruning.calibration.coverage import SOME_UNKNOWN

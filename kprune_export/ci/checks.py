@@ -5,9 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from exporters.errors import ParityError
+from kprune_export.bundle.verdict import FidelityWarning, GateResult
 from kprune_export.errors import message_of
-from kprune_export.fidelity_limits import FidelityWarning
-from kprune_export.gates import GateResult
 from kprune_export.summary import Summary, VariantSummary
 
 

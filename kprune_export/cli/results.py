@@ -9,11 +9,11 @@ from rich.text import Text
 from exporters.fidelity import FidelityMeasure
 from exporters.metrics import TaskMetric
 from exporters.retrieval import INDEX, METRICS, is_overlap
+from kprune_export.bundle.verdict import Tone, Verdict, tone_of
 from kprune_export.cli.console import output_console
 from kprune_export.cli.printing import print_json
 from kprune_export.dense_summary import DenseSummary
 from kprune_export.errors import ExitCode
-from kprune_export.gates import Tone, Verdict, tone_of
 from kprune_export.summary import ShapeSummary, Summary, VariantSummary
 from kprune_export.tables import Section
 

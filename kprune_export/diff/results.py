@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from kprune_export.gates import GateResult
+from kprune_export.bundle.verdict import GateResult
 
 Effect = Literal["better", "worse", "equal", "within the intervals", "changed", "only before", "only after"]
 """What a change of a figure means: ``changed`` is neither good nor bad; the two last: one bundle lacks the figure."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from kprune_export.bundle.verdict import GateResult
 from kprune_export.diff.results import BundleDiff, FigureChange, LayerChange, TextChange, VariantChange
-from kprune_export.gates import GateResult
 from kprune_export.tables import Section, markdown_table, markdown_text
 
 NONE = "–"

@@ -10,9 +10,8 @@ from markupsafe import Markup
 
 from exporters.machine import MachineRecord
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
+from kprune_export.bundle.verdict import FidelityWarning, GateResult, Tone, Verdict, in_words, tone_of, verdict_of
 from kprune_export.dense_summary import DenseSummary, dense_summaries
-from kprune_export.fidelity_limits import FidelityWarning
-from kprune_export.gates import GateResult, Tone, Verdict, in_words, tone_of, verdict_of
 from kprune_export.printable import printable
 from kprune_export.proof import DenseProof, VariantProof
 from kprune_export.recipe import Recipe

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from exporters.parts import FinishedParts
+from kprune_export.bundle.layout import Files
 from kprune_export.job import Job
 
-Files = Callable[[str], Path]
-"""Maps an output of an earlier stage, as a path in the bundle, to where it is at the moment."""
 ShareDone = Callable[[float], None]
 
 

@@ -3,14 +3,14 @@
 from typing import Any
 
 from exporters.fidelity import FidelityReport
-from kprune_export.bundle.layout import CHECKPOINT, FIDELITY, PLAN
+from kprune_export.bundle.layout import CHECKPOINT, FIDELITY, PLAN, Files
 from kprune_export.card import CardFigures, card_facts, model_card
 from kprune_export.fidelity_limits import fidelity_warnings
 from kprune_export.gates import judge
 from kprune_export.job import Job
 from kprune_export.proof import Reports, read_proofs
 from kprune_export.recipe import GATE_NAMES
-from kprune_export.stages.base import Desk, Files, Stage
+from kprune_export.stages.base import Desk, Stage
 from pruning.checkpoint.source import CARD_FILE
 from pruning.plan import PruningPlan
 

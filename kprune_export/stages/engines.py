@@ -7,11 +7,12 @@ from typing import Any
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.build import engine_from_onnx
 from exporters.tensorrt.sidecar import EngineRecord
-from exporters.variants import Runtime, Variant
+from exporters.variant import Runtime, Variant
 from kprune_export.bundle.layout import ENGINES, ONNX_FOLDER
 from kprune_export.job import Job
+from kprune_export.model_export import model_spec
 from kprune_export.stages.base import Desk, ShareDone, Stage, part_of
-from kprune_export.stages.export import DENSE_ENGINES, DENSE_FOLDER, exported_checkpoint, model_spec
+from kprune_export.stages.export import DENSE_ENGINES, DENSE_FOLDER, exported_checkpoint
 from pruning.checkpoint.load import EncoderCheckpoint
 
 

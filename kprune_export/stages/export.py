@@ -10,52 +10,18 @@ from exporters.errors import ExportError
 from exporters.onnx_export import OPSET, exported_graph
 from exporters.precision import Precision
 from exporters.runners.base import Feeds
-from exporters.spec import BATCH, SEQUENCE, ModelSpec, TensorSpec
-from exporters.variants import GraphRecord, Variant, write_variant
-from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER
+from exporters.variant import Variant
+from exporters.variants import GraphRecord, write_variant
+from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER, Files
 from kprune_export.job import Job
+from kprune_export.model_export import feeds_of, model_spec
 from kprune_export.proof import Reports
-from kprune_export.stages.base import Desk, Files, Stage
-from pruning.calibration.examples import Example
+from kprune_export.stages.base import Desk, Stage
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.serving import ServingModule
-from pruning.tasks import Output
 
 DENSE_FOLDER = "dense"
 DENSE_ENGINES = f"dense-{ENGINES}"
-RANGE_TEXTS = 64
-"""How many calibration texts int8's ranges are measured on."""
-
-
-def model_spec(checkpoint: EncoderCheckpoint, versions: dict[str, str]) -> ModelSpec:
-    """Describe a checkpoint to the exporters, with the metadata that its graph carries."""
-    config = checkpoint.model.config
-    plan = checkpoint.plan
-    metadata = {
-        "kprune.task": checkpoint.task.kind.value,
-        "kprune.pooling": checkpoint.pooled_by or "",
-        "kprune.labels": "\n".join(checkpoint.task.labels),
-        "kprune.max_tokens": str(checkpoint.max_tokens),
-        "kprune.plan_sha256": plan.sha256 if plan else "",
-        "kprune.source_sha256": plan.source_sha256 if plan else checkpoint.identity.weights_sha256,
-        **{f"version.{name}": version for name, version in versions.items()},
-    }
-    return ModelSpec(
-        inputs=checkpoint.inputs,
-        outputs=tuple(_tensor_spec(output) for output in checkpoint.task.outputs),
-        max_positions=checkpoint.max_positions,
-        vocabulary=config.vocab_size,
-        token_types=checkpoint.family.token_types(config),
-        pad_token_id=checkpoint.tokenizer.pad_token_id or 0,
-        attention_layers=plan.attention_layers if plan else config.num_hidden_layers,
-        metadata=metadata,
-    )
-
-
-def _tensor_spec(output: Output) -> TensorSpec:
-    tokens = (SEQUENCE,) if output.per_token else ()
-    width = () if output.width is None else (output.width,)
-    return TensorSpec(output.name, "float32", (BATCH, *tokens, *width))
 
 
 def exported_checkpoint(job: Job, files: Files) -> EncoderCheckpoint:
@@ -87,19 +53,6 @@ def range_feeds(checkpoint: EncoderCheckpoint, job: Job, variants: Sequence[Vari
     if not _quantizes(variants):
         return ()
     return feeds_of(checkpoint, job.calibration, job.recipe.seed)
-
-
-def feeds_of(checkpoint: EncoderCheckpoint, texts: Sequence[Example], seed: int = 0) -> tuple[Feeds, ...]:
-    """Return the first `RANGE_TEXTS` texts as batches of inputs.
-
-    Args:
-        checkpoint: what they are for.
-        texts: calibration texts.
-        seed: decides which tokens are masked, for a masked language model.
-
-    """
-    batches = checkpoint.batches(texts[:RANGE_TEXTS], seed)
-    return tuple({name: batch.inputs[name].numpy() for name in checkpoint.inputs} for batch in batches)
 
 
 def write_variants(

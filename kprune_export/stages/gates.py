@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from kprune_export.gates import GateResult, judge
+from kprune_export.bundle.layout import Files
+from kprune_export.bundle.verdict import GateResult
+from kprune_export.gates import judge
 from kprune_export.job import Job
 from kprune_export.proof import VariantProof
-from kprune_export.stages.base import Files
 from kprune_export.target.read import judged_target
 
 

@@ -17,10 +17,12 @@ from exporters.runners.available import runs_here
 from exporters.runners.base import Array, Runner
 from exporters.runners.onnxruntime_runner import pool_description
 from exporters.spec import ModelSpec
-from exporters.variants import REFERENCE, GraphRecord, Runtime, Variant
+from exporters.variant import REFERENCE, Runtime, Variant
+from exporters.variants import GraphRecord
 from kprune_export.bundle.layout import FIDELITY, GRAPHS, LATENCY
 from kprune_export.evaluation.base import Evaluation, Outputs
 from kprune_export.job import Job
+from kprune_export.model_export import model_spec
 from kprune_export.proof import Reports
 from kprune_export.stages.base import Desk, ShareDone, Stage, part_of
 from kprune_export.stages.export import (
@@ -28,7 +30,6 @@ from kprune_export.stages.export import (
     VariantFolders,
     dense_folders,
     exported_checkpoint,
-    model_spec,
     shipped_folders,
 )
 from kprune_export.stages.parity import DENSE_PARITY

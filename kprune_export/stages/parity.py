@@ -7,14 +7,9 @@ from typing import Any
 from exporters.errors import ParityError
 from exporters.first_difference import first_difference
 from exporters.parity import (
-    BFLOAT16_TOLERANCE,
-    FLOAT16_TOLERANCE,
-    FLOAT32_TOLERANCE,
     PARITY_SHAPES,
     ParityReport,
-    Tolerance,
     check_parity,
-    int8_tolerance,
 )
 from exporters.precision import Precision
 from exporters.runners.available import runs_here
@@ -22,29 +17,19 @@ from exporters.runners.base import Feeds
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import Shape
 from exporters.tensorrt.profiles import OptimizationProfile
-from exporters.variants import GraphRecord, Runtime, Variant
-from kprune_export.bundle.layout import GRAPHS, PARITY
+from exporters.variant import Runtime, Variant
+from exporters.variants import GraphRecord
+from kprune_export.bundle.layout import GRAPHS, PARITY, Files
 from kprune_export.job import Job
+from kprune_export.model_export import model_spec, tolerance_of
 from kprune_export.proof import Reports
-from kprune_export.stages.base import Desk, Files, Stage, part_of
-from kprune_export.stages.export import (
-    VariantFolders,
-    dense_folders,
-    exported_checkpoint,
-    model_spec,
-    range_feeds,
-    shipped_folders,
-)
+from kprune_export.stages.base import Desk, Stage, part_of
+from kprune_export.stages.export import VariantFolders, dense_folders, exported_checkpoint, range_feeds, shipped_folders
 from kprune_export.stages.runners import open_variant
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.serving import ServingModule
 
 DENSE_PARITY = f"dense-{PARITY}"
-_FLOAT_TOLERANCES = {
-    Precision.FP32: FLOAT32_TOLERANCE,
-    Precision.FP16: FLOAT16_TOLERANCE,
-    Precision.BF16: BFLOAT16_TOLERANCE,
-}
 
 
 class ParityStage(Stage):
@@ -144,13 +129,6 @@ def _locator(module: ServingModule, path: Path, threads: int) -> Callable[[Feeds
 
 def _admitted_by(profiles: Sequence[OptimizationProfile]) -> Callable[[Shape], bool]:
     return lambda shape: not profiles or any(profile.admits(shape) for profile in profiles)
-
-
-def tolerance_of(variant: Variant, graph: GraphRecord) -> Tolerance:
-    """Return how far a variant's values may be off."""
-    if variant.precision is Precision.INT8:
-        return int8_tolerance(sum(x.quantized for x in graph.matmuls))
-    return _FLOAT_TOLERANCES[variant.precision]
 
 
 def raise_if_failed(path: Path) -> None:

@@ -17,7 +17,7 @@ from exporters.runners.tensorrt_runner import TensorRTRunner
 from exporters.scratch import scratch_folder
 from exporters.tensorrt.build import PLAN_SUFFIX
 from exporters.timers import HostClock, Timer
-from exporters.variants import Runtime, Variant
+from exporters.variant import Runtime, Variant
 
 
 def timer_of(variant: Variant) -> Timer:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from kprune_export.bundle.layout import PLAN, TRITON
+from kprune_export.bundle.verdict import in_words, verdict_of
 from kprune_export.errors import RecipeError
 from kprune_export.fidelity_limits import fidelity_warnings
-from kprune_export.gates import in_words, verdict_of
 from kprune_export.job import Job
 from kprune_export.proof import read_proofs
 from kprune_export.recipe import GATE_NAMES, Recipe

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from exporters.variants import Variant
+from exporters.variant import Variant
 from kprune_export.bundle.folder import BUNDLE
 from kprune_export.bundle.layout import LATENCY_TABLE, SENSITIVITY
 from kprune_export.output.ownership import FolderKind

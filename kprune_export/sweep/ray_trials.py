@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from exporters.errors import MissingRuntimeError
 from exporters.scratch import scratch_folder
-from exporters.variants import Runtime
+from exporters.variant import Runtime
 from kprune_export.bundle.inputs import remember_inputs
 from kprune_export.bundle.layout import MANIFEST
 from kprune_export.bundle.workspace import replace_bundle

@@ -11,9 +11,8 @@ from exporters.machine import MachineRecord
 from exporters.metrics import TaskMetric
 from exporters.retrieval import retrieval_figures
 from kprune_export.bundle.manifest import FileRecord, Manifest, SourceRecord, TextsRecord, changed_files
+from kprune_export.bundle.verdict import FidelityWarning, GateResult, Verdict
 from kprune_export.errors import BundleError
-from kprune_export.fidelity_limits import FidelityWarning
-from kprune_export.gates import GateResult, Verdict
 from kprune_export.proof import VariantProof, read_proofs
 from kprune_export.sweep.folder import RECORD, TRIALS
 from kprune_export.sweep.messages import TrialEnd

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from exporters.variants import Variant
+from exporters.variant import Variant
 from kprune_export.errors import RecipeError
 from kprune_export.job import thread_count
 from kprune_export.recipe import GATE_NAMES, Recipe

@@ -25,8 +25,9 @@ from exporters.spec import ModelSpec
 from exporters.tensorrt.build import engine_from_onnx
 from exporters.tensorrt.settings import EngineSettings
 from exporters.timers import HostClock, Timer
-from exporters.variants import Runtime, Variant, write_variant
-from kprune_export.stages.export import model_spec
+from exporters.variant import Runtime, Variant
+from exporters.variants import write_variant
+from kprune_export.model_export import model_spec
 from kprune_export.stages.runners import open_variant, timer_of
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.serving import ServingModule

@@ -8,7 +8,7 @@ from exporters.machine import MachineRecord
 from exporters.parts import FinishedParts
 from exporters.runners.onnxruntime_runner import pool_description
 from exporters.spec import Shape
-from kprune_export.stages.export import model_spec
+from kprune_export.model_export import model_spec
 from kprune_export.target.models import OnnxModels, TorchModels
 from kprune_export.target.request import dimensions_of
 from pruning.checkpoint.load import EncoderCheckpoint

@@ -1,8 +1,7 @@
 """Which target a run has, and whether it is to be judged."""
 
-from kprune_export.bundle.layout import TARGET
+from kprune_export.bundle.layout import TARGET, Files
 from kprune_export.job import Job
-from kprune_export.stages.base import Files
 from kprune_export.target.record import TargetRecord
 
 

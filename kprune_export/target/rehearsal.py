@@ -13,7 +13,7 @@ from exporters.noise import Disturbance, total
 from exporters.onnx_export import exported_graph
 from exporters.runners.base import Runner
 from exporters.spec import ModelSpec, Shape
-from kprune_export.stages.export import model_spec
+from kprune_export.model_export import model_spec
 from kprune_export.target.models import OnnxModels
 from kprune_export.target.record import LatencyTarget
 from kprune_export.target.search import confirmed

@@ -11,12 +11,12 @@ from exporters.precision import Precision
 from exporters.tensorrt.build import PLAN_SUFFIX, RECORD_SUFFIX
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.sidecar import EngineRecord, check_plan
-from exporters.variants import GraphRecord, Runtime, Variant
-from kprune_export.bundle.layout import ENGINES, GRAPHS, LATENCY, ONNX_FOLDER, PARITY
+from exporters.variant import Runtime, Variant
+from exporters.variants import GraphRecord
+from kprune_export.bundle.layout import ENGINES, GRAPHS, LATENCY, ONNX_FOLDER, PARITY, Files
 from kprune_export.errors import BundleError
+from kprune_export.model_export import tolerance_of
 from kprune_export.proof import Reports
-from kprune_export.stages.base import Files
-from kprune_export.stages.parity import tolerance_of
 from kprune_export.triton import scaling
 from kprune_export.triton.machines import Timings
 from kprune_export.triton.record import Backend, EncoderRecord, MachineConfig

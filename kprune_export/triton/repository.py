@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, LATENCY, ONNX_FOLDER
+from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, LATENCY, ONNX_FOLDER, Files
 from kprune_export.bundle.manifest import record_files
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, RecipeError, VerificationError
+from kprune_export.model_export import model_spec
 from kprune_export.output.inputs import OUTPUT, check_apart
-from kprune_export.stages.base import Files
-from kprune_export.stages.export import model_spec
 from kprune_export.triton.config import VERSION, machine_configs, repository_configs, schema, write_config
 from kprune_export.triton.encoders import choose_variants, serve_variant
 from kprune_export.triton.folder import check_folder, write_folder

@@ -15,7 +15,7 @@ from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import ModelSpec, Shape
 from kprune_export.bundle.layout import CHECKPOINT
 from kprune_export.errors import BundleError
-from kprune_export.stages.export import model_spec
+from kprune_export.model_export import model_spec
 from kprune_export.triton.config import VERSION
 from kprune_export.triton.encoders import GRAPH_FILE
 from kprune_export.triton.judging import (

@@ -12,7 +12,7 @@ from exporters.latency import LatencyReport, ShapeLatency
 from exporters.parity import ParityReport
 from exporters.spec import Shape
 from exporters.tensorrt.profiles import OptimizationProfile
-from exporters.variants import Runtime
+from exporters.variant import Runtime
 from kprune_export.errors import BundleError
 
 

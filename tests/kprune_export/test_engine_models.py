@@ -20,9 +20,9 @@ from exporters.tensorrt import EngineArtefact, EngineSettings, OptimizationProfi
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.network import load_graph, parse_network
-from exporters.variants import REFERENCE, Runtime, Variant, write_variant
-from kprune_export.stages.export import model_spec
-from kprune_export.stages.parity import tolerance_of
+from exporters.variant import REFERENCE, Runtime, Variant
+from exporters.variants import write_variant
+from kprune_export.model_export import model_spec, tolerance_of
 from kprune_export.stages.runners import open_variant
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint, save_pruned
 from pruning.calibration.docstrings import docstring_examples

@@ -10,7 +10,7 @@ from exporters.onnx_export import onnx_from_torch
 from exporters.parity import check_parity
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.torch_runner import TorchRunner
-from kprune_export.stages.export import model_spec
+from kprune_export.model_export import model_spec
 from pruning import ServingModule, load_checkpoint, save_pruned
 from pruning.plan import LayerPlan
 

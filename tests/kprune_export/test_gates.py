@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from exporters.metrics import TaskMetric
 from exporters.noise import Disturbance, NoiseCheck
 from kprune_export.bundle.manifest import Manifest, TextsRecord
+from kprune_export.bundle.verdict import GateResult, in_words, verdict_of
 from kprune_export.cli.results import _figures, print_summary
 from kprune_export.errors import BundleError, ExitCode, RecipeError
-from kprune_export.gates import GateResult, in_words, judge, verdict_of
+from kprune_export.gates import judge
 from kprune_export.pipeline import Outcome
 from kprune_export.proof import VariantProof
 from kprune_export.recipe import GATE_NAMES, Recipe

@@ -13,7 +13,7 @@ import pytest
 from local_hub import TOKEN, Hub, local_hub
 
 from kprune_export.bundle.manifest import Manifest, record_files
-from kprune_export.gates import GateResult
+from kprune_export.bundle.verdict import GateResult
 from kprune_export.pipeline import Outcome
 
 Cli = Callable[..., int]

@@ -16,9 +16,9 @@ from exporters.runners.base import Feeds
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import ModelSpec
 from exporters.tensorrt import EngineSettings, OptimizationProfile, engine_from_onnx
-from exporters.variants import GraphRecord, Runtime, Variant, write_variant
-from kprune_export.stages.export import model_spec
-from kprune_export.stages.parity import tolerance_of
+from exporters.variant import Runtime, Variant
+from exporters.variants import GraphRecord, write_variant
+from kprune_export.model_export import model_spec, tolerance_of
 from kprune_export.stages.runners import open_variant
 from pruning import ServingModule, load_checkpoint, save_pruned
 from pruning.calibration.examples import Example

@@ -16,8 +16,9 @@ from exporters.graph.int8 import CPU, MatmulError, quantize_matmuls, saturation_
 from exporters.onnx_export import exported_graph
 from exporters.precision import Precision
 from exporters.runners.base import Array
-from exporters.variants import Runtime, Variant, write_variant
-from kprune_export.stages.export import model_spec
+from exporters.variant import Runtime, Variant
+from exporters.variants import write_variant
+from kprune_export.model_export import model_spec
 from pruning import ServingModule, load_checkpoint
 from pruning.calibration.examples import Example
 

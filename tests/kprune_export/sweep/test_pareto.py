@@ -12,9 +12,8 @@ from exporters.fidelity import FidelityMeasure
 from exporters.machine import describe_machine
 from exporters.metrics import TaskMetric
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
+from kprune_export.bundle.verdict import FidelityWarning, GateResult
 from kprune_export.errors import NoTrialError
-from kprune_export.fidelity_limits import FidelityWarning
-from kprune_export.gates import GateResult
 from kprune_export.sweep.figure import draw
 from kprune_export.sweep.pareto import Point, dominated
 from kprune_export.sweep.recommend import Wish, recommend

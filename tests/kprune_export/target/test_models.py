@@ -15,8 +15,8 @@ from exporters.inputs import synthetic_inputs
 from exporters.onnx_export import exported_graph
 from exporters.precision import Precision
 from exporters.spec import Shape
-from exporters.variants import Runtime, Variant
-from kprune_export.stages.export import model_spec
+from exporters.variant import Runtime, Variant
+from kprune_export.model_export import model_spec
 from kprune_export.target.models import OnnxModels, TorchModels
 from pruning import ServingModule, load_checkpoint
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import tritonclient.grpc
 
+from exporters.gpu import GpuRecord
 from exporters.machine import MachineRecord
-from exporters.timers import GpuRecord
 from kprune_export.errors import BundleError, VerificationError
 from kprune_export.pipeline import Outcome, validate
 from kprune_export.recipe import Recipe

@@ -7,7 +7,7 @@ from exporters.machine import MachineRecord
 from exporters.noise import Disturbance
 from exporters.spec import Shape
 from exporters.tensorrt.profiles import OptimizationProfile
-from exporters.variants import Runtime
+from exporters.variant import Runtime
 from kprune_export.errors import BundleError
 from kprune_export.triton.scaling import batching, instances, profile_limits, warmup_shapes
 
