@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporters.metrics import cosine_of_pairs, spearman
-from exporters.retrieval import embedding_fidelity
+from kprune_export.evaluation.metrics import cosine_of_pairs, spearman
+from kprune_export.evaluation.retrieval_metrics import embedding_fidelity
 from pruning import PruningSettings, ServingModule, load_checkpoint
 from pruning.calibration.batches import make_batches
 from pruning.calibration.docstrings import docstring_examples

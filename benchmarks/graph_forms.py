@@ -17,16 +17,16 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from exporters.graph.attention import attend_token_major, decompose_attention, fold_attention_biases
-from exporters.graph.residuals import subtract_residuals
 from exporters.inputs import synthetic_inputs
-from exporters.onnx_export import exported_graph
-from exporters.onnx_file import write_onnx
+from exporters.onnx.export import exported_graph
+from exporters.onnx.file import write_onnx
+from exporters.onnx.passes.attention import attend_token_major, decompose_attention, fold_attention_biases
+from exporters.onnx.passes.residuals import subtract_residuals
+from exporters.onnx.write import Precision, write_variant
 from exporters.runners.base import Feeds
 from exporters.runners.onnxruntime_runner import CPU_PROVIDER, session_options, share_thread_pool
 from exporters.spec import Shape
 from exporters.variant import REFERENCE, Runtime, Variant
-from exporters.variants import Precision, write_variant
 from kprune_export.model_export import feeds_of, model_spec
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples

@@ -23,18 +23,18 @@ import onnx_ir as ir
 from graph_forms import time_in_turn
 from numpy.typing import NDArray
 
-from exporters.fidelity import row_cosines
-from exporters.graph import int8
-from exporters.graph.editing import constant_of
-from exporters.graph.int8 import Float, IntegerForm, symmetric_scales
 from exporters.inputs import synthetic_inputs
-from exporters.machine import describe_machine
-from exporters.onnx_export import exported_graph
+from exporters.machine.description import describe_machine
+from exporters.onnx.export import exported_graph
+from exporters.onnx.passes import int8
+from exporters.onnx.passes.editing import constant_of
+from exporters.onnx.passes.int8 import Float, IntegerForm, symmetric_scales
+from exporters.onnx.write import write_variant
 from exporters.precision import Precision
 from exporters.runners.onnxruntime_runner import CPU_PROVIDER, session_options, share_thread_pool
 from exporters.spec import ModelSpec, Shape
 from exporters.variant import REFERENCE, Runtime, Variant
-from exporters.variants import write_variant
+from kprune_export.evaluation.fidelity import row_cosines
 from kprune_export.model_export import feeds_of, model_spec
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples

@@ -19,17 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from exporters.cpu_quota import usable_cpus
 from exporters.inputs import synthetic_inputs
-from exporters.isolation import PLACE, IsolatedRunner, IsolatedTimer
-from exporters.latency import LatencyReport, Measured, TimingSettings, measure_latency
-from exporters.machine import describe_machine
-from exporters.onnx_export import exported_graph
+from exporters.machine.cpu_quota import usable_cpus
+from exporters.machine.description import describe_machine
+from exporters.onnx.export import exported_graph
+from exporters.onnx.write import write_variant
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner, share_thread_pool
 from exporters.spec import ModelSpec, Shape
-from exporters.timers import HostClock
+from exporters.timing.isolation import PLACE, IsolatedRunner, IsolatedTimer
+from exporters.timing.latency import LatencyReport, Measured, TimingSettings, measure_latency
+from exporters.timing.timers import HostClock
 from exporters.variant import REFERENCE
-from exporters.variants import write_variant
 from kprune_export.model_export import model_spec
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples

@@ -80,7 +80,7 @@ def preload() -> None:
     import transformers.models.bert.modeling_bert  # noqa: F401
 
     import kprune_export.cli.running
-    import kprune_export.pipeline  # noqa: F401
+    import kprune_export.pipeline.run  # noqa: F401
 
 
 def hashes(output: Path) -> dict[str, str]:

@@ -24,21 +24,21 @@ import numpy as np
 import torch
 from quality import outputs
 
-from exporters.latency import TimingSettings
-from exporters.latency_table.record import LatencyTable, Widths
-from exporters.machine import describe_machine
+from exporters.machine.description import describe_machine
 from exporters.precision import Precision
 from exporters.runners.base import Feeds
 from exporters.runners.onnxruntime_runner import share_thread_pool
 from exporters.spec import Shape
+from exporters.timing.latency import TimingSettings
+from exporters.timing.latency_table.table import LatencyTable, Widths
 from exporters.variant import Runtime, Variant
+from kprune_export.latency_target.profile import profile_target
+from kprune_export.latency_target.record import LatencyTarget, TargetRecord, TargetShape
+from kprune_export.latency_target.request import default_alignment
+from kprune_export.latency_target.search import TimeSearch
+from kprune_export.latency_target.timed_models import OnnxModels
+from kprune_export.latency_target.trial_timing import Rehearsals, rehearsals
 from kprune_export.model_export import feeds_of
-from kprune_export.target.models import OnnxModels
-from kprune_export.target.profile import profile_target
-from kprune_export.target.record import LatencyTarget, TargetRecord, TargetShape
-from kprune_export.target.rehearsal import Rehearsals, rehearsals
-from kprune_export.target.request import default_alignment
-from kprune_export.target.search import TimeSearch
 from pruning import EncoderCheckpoint, PruningSettings, load_checkpoint, prune_checkpoint, sensitivity_of
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples
 from pruning.flops import budget_flops

@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.fidelity import row_cosines
-from exporters.metrics import cosine_of_pairs, spearman
-from exporters.onnx_export import exported_graph
-from exporters.parity import check_parity
+from exporters.onnx.export import exported_graph
+from exporters.onnx.write import write_variant
+from exporters.open import open_variant
+from exporters.parity.check import check_parity
 from exporters.precision import Precision
 from exporters.runners.base import Runner
 from exporters.runners.torch_runner import TorchRunner
 from exporters.tensorrt import EngineSettings, OptimizationProfile, engine_from_onnx
 from exporters.variant import REFERENCE, Runtime, Variant
-from exporters.variants import write_variant
+from kprune_export.evaluation.fidelity import row_cosines
+from kprune_export.evaluation.metrics import cosine_of_pairs, spearman
 from kprune_export.model_export import feeds_of, model_spec, tolerance_of
-from kprune_export.stages.runners import open_variant
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import Example, flatten_pairs, read_examples, split_examples
 from pruning.checkpoint.load import EncoderCheckpoint

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporters.fidelity import classifier_fidelity
-from exporters.metrics import accuracy
+from kprune_export.evaluation.fidelity import classifier_fidelity
+from kprune_export.evaluation.metrics import accuracy
 from pruning import PruningSettings, ServingModule, load_checkpoint
 from pruning.calibration.batches import Batch, make_batches
 from pruning.calibration.examples import Example, read_examples, split_examples

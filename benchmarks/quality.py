@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exporters.metrics import accuracy, cosine_of_pairs, spearman
+from kprune_export.evaluation.metrics import accuracy, cosine_of_pairs, spearman
 from pruning import PruningSettings, load_checkpoint, prune_checkpoint
 from pruning.calibration.batches import Batch
 from pruning.calibration.examples import Example, flatten_pairs, read_examples, split_examples

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from embed_stsb import embed
 
-from exporters.retrieval import METRICS, Rankings, embedding_fidelity
-from kprune_export.evaluation.retrieval import (
+from kprune_export.evaluation.retrieval_metrics import METRICS, Rankings, embedding_fidelity
+from kprune_export.evaluation.retrieval_set import (
     CORPUS,
     DEFAULT_SPLIT,
     QRELS,

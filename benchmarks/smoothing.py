@@ -17,22 +17,22 @@ import torch
 from precisions import embed
 from quality import outputs
 
-from exporters.fidelity import row_cosines
-from exporters.graph.attention import attend_token_major, fold_attention_biases
-from exporters.graph.int8 import CPU, matmul_errors, quantize_matmuls
-from exporters.graph.residuals import subtract_residuals
-from exporters.graph.smoothing import smooth_activations
-from exporters.graph.tables import quantize_tables
-from exporters.latency import TimingSettings, timed_in_turn
-from exporters.onnx_export import exported_graph
-from exporters.onnx_file import write_onnx
+from exporters.onnx.export import exported_graph
+from exporters.onnx.file import write_onnx
+from exporters.onnx.passes.attention import attend_token_major, fold_attention_biases
+from exporters.onnx.passes.embedding_tables import quantize_tables
+from exporters.onnx.passes.int8 import CPU, matmul_errors, quantize_matmuls
+from exporters.onnx.passes.residuals import subtract_residuals
+from exporters.onnx.passes.smoothing import smooth_activations
+from exporters.open import open_variant
 from exporters.precision import Precision
 from exporters.runners.onnxruntime_runner import share_thread_pool
 from exporters.spec import Shape
-from exporters.timers import HostClock
+from exporters.timing.latency import TimingSettings, timed_in_turn
+from exporters.timing.timers import HostClock
 from exporters.variant import Runtime, Variant
+from kprune_export.evaluation.fidelity import row_cosines
 from kprune_export.model_export import feeds_of, model_spec
-from kprune_export.stages.runners import open_variant
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
 
-from exporters.metrics import accuracy
+from kprune_export.evaluation.metrics import accuracy
 from pruning.calibration.batches import make_batches
 from pruning.calibration.examples import Example, read_examples
 

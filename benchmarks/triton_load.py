@@ -24,13 +24,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from exporters.inputs import synthetic_inputs
-from exporters.machine import MachineRecord, describe_machine
+from exporters.machine.description import MachineRecord, describe_machine
 from exporters.precision import Precision
 from exporters.runners.base import Array
 from exporters.spec import Shape
 from kprune_export.bundle.inputs import repeatable_settings
-from kprune_export.pipeline import export
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import export
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.clients import open_client
 from kprune_export.triton.config import VERSION, read_config, write_config
 from kprune_export.triton.encoders import GRAPH_FILE

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from exporters.machine import describe_machine
+from exporters.machine.description import describe_machine
 from kprune_export.waiting import POLICY_VARIABLE, SPIN_VARIABLE, choose_waiting
 
 DEFAULT = "GNU OpenMP's default"

@@ -1,4 +1,4 @@
-"""The trtexec command that measures what `exporters.gpu_timing` measures, for who wants to see it from NVIDIA's tool.
+"""The trtexec command that measures what `exporters.timing.gpu_timer` measures.
 
 https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/command-line-programs.html
 """
@@ -12,11 +12,11 @@ from typing import Self
 import numpy as np
 
 from exporters.errors import EngineError
-from exporters.latency import TimingSettings
 from exporters.runners.base import Feeds
 from exporters.spec import Shape
+from exporters.tensorrt.engine_record import EngineRecord
 from exporters.tensorrt.profiles import OptimizationProfile, choose_profile
-from exporters.tensorrt.sidecar import EngineRecord
+from exporters.timing.latency import TimingSettings
 
 QUIET_BY_DEFAULT = 11
 """Since this version trtexec records CUDA graphs and copies nothing unless told otherwise; before, the reverse."""

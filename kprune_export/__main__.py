@@ -4,7 +4,7 @@ import sys
 
 sys.path.insert(0, __file__.rpartition("kprune_export")[0])  # under -m the working directory would come first
 
-from exporters.import_path import leave_working_directory
+from exporters.processes.import_path import leave_working_directory
 
 del sys.path[0]
 leave_working_directory()

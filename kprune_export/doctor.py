@@ -50,7 +50,7 @@ def examine() -> tuple[Finding, ...]:
 
 
 def _machine() -> Finding:
-    from exporters.machine import describe_machine
+    from exporters.machine.description import describe_machine
 
     machine = describe_machine()
     detail = (
@@ -61,7 +61,7 @@ def _machine() -> Finding:
 
 
 def _int8() -> Finding:
-    from exporters.machine import describe_machine
+    from exporters.machine.description import describe_machine
 
     machine = describe_machine()
     sets = ", ".join(machine.instruction_sets) or "no instruction sets that this system lists"

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from exporters.parity import (
+from exporters.onnx.write import GraphRecord
+from exporters.parity.check import (
     BFLOAT16_TOLERANCE,
     FLOAT16_TOLERANCE,
     FLOAT32_TOLERANCE,
@@ -13,7 +14,6 @@ from exporters.precision import Precision
 from exporters.runners.base import Feeds
 from exporters.spec import BATCH, SEQUENCE, ModelSpec, TensorSpec
 from exporters.variant import Variant
-from exporters.variants import GraphRecord
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.tasks import Output

@@ -9,7 +9,7 @@ docs/RESULTS.md. This module imports nothing heavy.
 import os
 from collections.abc import MutableMapping
 
-from exporters.cpu_quota import usable_cpus
+from exporters.machine.cpu_quota import usable_cpus
 
 SPINS = 20_000
 """How often a waiting thread looks before it sleeps, some tenths of a millisecond: libgomp's own choice is 300,000."""

@@ -12,13 +12,13 @@ from pruning.errors import CalibrationError, CheckpointError
 from pruning.memory import keep_large_blocks_apart
 from pruning.methods import method_for
 from pruning.methods.base import Progress, PruningRun
+from pruning.methods.disk_store import Spill
 from pruning.methods.journal import Journal, fingerprint
 from pruning.methods.kprune.method import measure_sensitivity
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 from pruning.methods.placement import CPU, Placement
 from pruning.methods.settings import PruningSettings
 from pruning.methods.shards import shard
-from pruning.methods.spill import Spill
 from pruning.plan import CalibrationRecord, EncoderShape, MethodRecord, PruningPlan
 
 logger = logging.getLogger(__name__)

@@ -31,13 +31,12 @@ def preload() -> None:
     import torch
     import transformers.models.bert.modeling_bert  # noqa: F401
 
-    import exporters.latency_table.measure
-    import kprune_export.cli.running
-    import kprune_export.pipeline
-    import kprune_export.target.command  # noqa: F401
-    from exporters.latency import TimingSettings
+    import exporters.timing.latency_table.measure
+    from exporters.timing.latency import TimingSettings
 
-    exporters.latency_table.measure.TIMING = TimingSettings(warmup_s=0.01, seconds=0.05, min_blocks=3, block_s=0.01)
+    exporters.timing.latency_table.measure.TIMING = TimingSettings(
+        warmup_s=0.01, seconds=0.05, min_blocks=3, block_s=0.01
+    )
     torch.set_num_threads(1)
     torch.onnx.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),), dynamo=True, verbose=False)
 

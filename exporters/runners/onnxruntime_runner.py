@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from exporters.cpu_quota import usable_cpus
 from exporters.errors import MissingRuntimeError, RunnerError
+from exporters.machine.cpu_quota import usable_cpus
 from exporters.runners.base import Array, Feeds, Runner, first_line
 from exporters.spec import TensorSpec
 

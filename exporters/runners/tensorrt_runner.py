@@ -17,9 +17,9 @@ from exporters.runners.device import DeviceRunner, cuda_device
 from exporters.spec import Shape, TensorSpec
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.build import RECORD_SUFFIX
+from exporters.tensorrt.engine_record import EngineMachine, EngineRecord, check_machine, check_plan
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.profiles import choose_profile
-from exporters.tensorrt.sidecar import EngineMachine, EngineRecord, check_machine, check_plan
 
 
 @dataclass

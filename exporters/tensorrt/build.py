@@ -11,18 +11,24 @@ from typing import Any
 import onnx
 
 from exporters.errors import EngineError, MissingRuntimeError
-from exporters.gpu import describe_gpu
 from exporters.hashing import file_sha256
+from exporters.machine.gpu import describe_gpu
 from exporters.precision import GraphWeights, Precision, graph_weights
 from exporters.spec import ModelSpec, TensorSpec
 from exporters.tensorrt.bindings import Bindings, load_bindings
+from exporters.tensorrt.engine_record import NO_GPU, EngineRecord
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.network import load_graph, network_tensors, parse_network
+from exporters.tensorrt.precision_check import (
+    PrecisionProof,
+    compiled_in_log,
+    inspect_engine,
+    prove_network,
+    prove_plan,
+)
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.progress import BuildProgress
-from exporters.tensorrt.proof import PrecisionProof, compiled_in_log, inspect_engine, prove_network, prove_plan
 from exporters.tensorrt.settings import EngineSettings
-from exporters.tensorrt.sidecar import NO_GPU, EngineRecord
 
 PLAN_SUFFIX, RECORD_SUFFIX, LOG_SUFFIX, TIMING_SUFFIX = ".plan", ".json", ".log", ".timing"
 _UNUSED_CACHE = "timing cache will not be used"

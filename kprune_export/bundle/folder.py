@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kprune_export.bundle.layout import MANIFEST, SIGNATURE
 from kprune_export.bundle.manifest import Manifest
-from kprune_export.output.ownership import FolderKind
+from kprune_export.output_folder.ownership import FolderKind
 
 _LONGEST_SIGNATURE = 2**26
 """Bytes; a signature has a line of JSON for each file."""

@@ -16,8 +16,8 @@ from typing import Any
 from kprune_export.bundle.layout import MANIFEST
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.errors import BundleError
-from kprune_export.input_names import ELSEWHERE, INPUTS
-from kprune_export.recipe import Recipe
+from kprune_export.recipe.input_names import ELSEWHERE, INPUTS
+from kprune_export.recipe.recipe import Recipe
 from pruning.checkpoint.source import file_sha256
 
 logger = logging.getLogger(__name__)

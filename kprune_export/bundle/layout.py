@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from kprune_export.output.work import WORK as WORK
+from kprune_export.output_folder.work import WORK as WORK
 
 PLAN = "plan.json"
 LATENCY_TABLE = "latency_table.json"

@@ -15,9 +15,9 @@ from kprune_export.bundle.folder import BUNDLE
 from kprune_export.bundle.layout import SIGNATURE, WORK
 from kprune_export.bundle.verify import Difference, irregular_entries, verify_bundle
 from kprune_export.errors import KeyFileError, VerificationError
-from kprune_export.output.folder import OutputFolder
-from kprune_export.output.inputs import check_apart
-from kprune_export.output.ownership import check_output
+from kprune_export.output_folder.inputs import check_apart
+from kprune_export.output_folder.ownership import check_output
+from kprune_export.output_folder.transaction import OutputFolder
 
 _PLACE = "signature"
 """In the folder of unfinished work: where a signature is written before it is moved into the bundle."""

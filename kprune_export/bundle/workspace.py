@@ -19,8 +19,8 @@ from kprune_export.bundle.layout import MANIFEST, SIGNATURE
 from kprune_export.bundle.manifest import FileRecord, Manifest, StageRecord, record_files
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError
-from kprune_export.output.folder import OutputFolder
-from kprune_export.output.work import refuse_links, remove_tree
+from kprune_export.output_folder.transaction import OutputFolder
+from kprune_export.output_folder.work import refuse_links, remove_tree
 from pruning.checkpoint.source import file_sha256
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from exporters.errors import ParityError
 from kprune_export.bundle.verdict import FidelityWarning, GateResult
 from kprune_export.errors import message_of
-from kprune_export.summary import Summary, VariantSummary
+from kprune_export.pipeline.summary import Summary, VariantSummary
 
 
 class Check(BaseModel):

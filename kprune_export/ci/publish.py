@@ -11,9 +11,9 @@ from kprune_export.ci.checks import Check, check_of_error, checks_of
 from kprune_export.ci.junit import is_junit_xml, junit_xml
 from kprune_export.ci.step_summary import error_markdown, summary_markdown
 from kprune_export.errors import RecipeError
-from kprune_export.output.files import check_replaceable
-from kprune_export.output.inputs import OUTPUT, Place, check_apart
-from kprune_export.summary import Summary
+from kprune_export.output_folder.files import check_replaceable
+from kprune_export.output_folder.inputs import OUTPUT, Place, check_apart
+from kprune_export.pipeline.summary import Summary
 
 STEP_SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 """Names the file that a step's summary is appended to; set by GitHub Actions:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from kprune_export.bundle.dense_summary import DenseSummary
 from kprune_export.ci.checks import Check, checks_of
-from kprune_export.dense_summary import DenseSummary
-from kprune_export.summary import Summary, VariantSummary
+from kprune_export.pipeline.summary import Summary, VariantSummary
 from kprune_export.tables import Section, markdown_table, markdown_text
 
 

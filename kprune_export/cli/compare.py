@@ -11,7 +11,7 @@ from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
-    from kprune_export.compare.results import Comparison
+    from kprune_export.experiments.compare.results import Comparison
 
 
 def compare(
@@ -80,9 +80,9 @@ def compare(
     for name in ("methods", "rates", "seeds"):
         del settings[name]
     from kprune_export.cli.console import ConsoleReporter
-    from kprune_export.compare.request import ComparisonRequest
-    from kprune_export.compare.run import compare as run
-    from kprune_export.sharing import follow, process_group
+    from kprune_export.experiments.compare.request import ComparisonRequest
+    from kprune_export.experiments.compare.run import compare as run
+    from kprune_export.pipeline.distributed import follow, process_group
 
     with process_group() as runs:
         if not runs:
@@ -103,8 +103,8 @@ def _show(comparison: "Comparison", output: Path) -> None:
     from rich.text import Text
 
     from kprune_export.cli.console import output_console
-    from kprune_export.compare.results import best_methods
-    from kprune_export.compare.table import figure_text, percent, tables
+    from kprune_export.experiments.compare.results import best_methods
+    from kprune_export.experiments.compare.table import figure_text, percent, tables
 
     console = output_console()
     for name, title, higher in tables(comparison):

@@ -41,6 +41,6 @@ def export(
     Example: kprune-export export ./my-classifier -o dense
     """
     overrides = given(dict(locals()))
-    from kprune_export import pipeline
+    from kprune_export.pipeline import run as pipeline
 
     return run_recipe(pipeline.export, None, overrides, as_json=json_output)

@@ -15,9 +15,9 @@ def inspect(
     """Show the widths that each layer keeps."""
     from rich.table import Table
 
+    from kprune_export.bundle.inspection import inspect as look
     from kprune_export.cli.console import output_console
     from kprune_export.errors import ExitCode
-    from kprune_export.inspection import inspect as look
 
     found = look(path)
     if json_output:

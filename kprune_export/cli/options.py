@@ -1,7 +1,7 @@
 """The options that commands share.
 
 All default to nothing, so that a recipe's values are overridden only by what was typed; the defaults shown
-are those of `kprune_export.recipe.Recipe`, which a test compares.
+are those of `kprune_export.recipe.recipe.Recipe`, which a test compares.
 """
 
 from pathlib import Path

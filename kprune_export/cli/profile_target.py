@@ -10,7 +10,7 @@ from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
-    from exporters.latency_table.record import LatencyTable
+    from exporters.timing.latency_table.table import LatencyTable
 
 
 def profile_target(
@@ -48,9 +48,9 @@ def profile_target(
     """
     from exporters.runners.onnxruntime_runner import share_thread_pool
     from kprune_export.cli.console import ConsoleReporter
-    from kprune_export.job import thread_count
-    from kprune_export.recipe import Recipe
-    from kprune_export.target.command import ProfileRequest, profile
+    from kprune_export.pipeline.job import thread_count
+    from kprune_export.pipeline.profile_target import ProfileRequest, profile
+    from kprune_export.recipe.recipe import Recipe
 
     settings = {"shapes": shapes, "align": align, "threads": threads, "pooling": pooling}
     settings |= {"allow_pickle": allow_pickle, "device": device}
@@ -73,7 +73,7 @@ def _show(table: "LatencyTable", output: Path) -> None:
     from rich.table import Table
 
     from kprune_export.cli.console import output_console
-    from kprune_export.noise import table_remark
+    from kprune_export.gates.noise import table_remark
 
     console = output_console()
     for shape in table.shapes:

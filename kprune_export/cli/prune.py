@@ -33,6 +33,6 @@ def prune(
     Example: kprune-export prune ./my-classifier -o pruned --calibration texts.txt --flops-reduction 0.7
     """
     overrides = given(dict(locals()))
-    from kprune_export import pipeline
+    from kprune_export.pipeline import run as pipeline
 
     return run_recipe(pipeline.prune, recipe, overrides, as_json=json_output)

@@ -90,8 +90,8 @@ def prune_and_build(
     --flops-reduction 0.5 --min-speedup 1.5
     """
     overrides = given(dict(locals()))
-    from kprune_export import pipeline
-    from kprune_export.recipe import read_gates
+    from kprune_export.pipeline import run as pipeline
+    from kprune_export.recipe.recipe import read_gates
 
     settings = {**read_gates(gates), **overrides}
     reads = [("gates file", gates)]

@@ -10,7 +10,7 @@ from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
-    from kprune_export.sweep.recommend import Recommendation
+    from kprune_export.experiments.sweep.recommend import Recommendation
 
 
 def recommend(
@@ -35,9 +35,9 @@ def recommend(
 
     Example: kprune-export recommend family --min-fidelity 0.97 --shape 8x128
     """
-    from kprune_export.sweep.recommend import Wish
-    from kprune_export.sweep.recommend import recommend as run
-    from kprune_export.sweep.record import SweepRecord
+    from kprune_export.experiments.sweep.recommend import Wish
+    from kprune_export.experiments.sweep.recommend import recommend as run
+    from kprune_export.experiments.sweep.record import SweepRecord
 
     record = SweepRecord.read(folder)
     found = run(record, Wish(min_fidelity=min_fidelity, shape=shape, max_size_mib=max_size_mib))
@@ -50,7 +50,7 @@ def recommend(
 
 def _show(found: "Recommendation", folder: Path, caveat: str) -> None:
     from kprune_export.cli.console import output_console
-    from kprune_export.sweep.recommend import in_words
+    from kprune_export.experiments.sweep.recommend import in_words
 
     console = output_console()
     console.print(in_words(found.best, found), markup=False)

@@ -6,15 +6,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from exporters.fidelity import FidelityMeasure
-from exporters.metrics import TaskMetric
-from exporters.retrieval import INDEX, METRICS, is_overlap
+from kprune_export.bundle.dense_summary import DenseSummary
 from kprune_export.bundle.verdict import Tone, Verdict, tone_of
 from kprune_export.cli.console import output_console
 from kprune_export.cli.printing import print_json
-from kprune_export.dense_summary import DenseSummary
 from kprune_export.errors import ExitCode
-from kprune_export.summary import ShapeSummary, Summary, VariantSummary
+from kprune_export.evaluation.fidelity import FidelityMeasure
+from kprune_export.evaluation.metrics import TaskMetric
+from kprune_export.evaluation.retrieval_metrics import INDEX, METRICS, is_overlap
+from kprune_export.pipeline.summary import ShapeSummary, Summary, VariantSummary
 from kprune_export.tables import Section
 
 _COLOURS: dict[Tone, str] = {"good": "green", "neutral": "bold", "caution": "yellow", "bad": "red"}

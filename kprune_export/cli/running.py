@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kprune_export.output.inputs import Place
-    from kprune_export.pipeline import Outcome, Reporter
-    from kprune_export.recipe import Recipe
+    from kprune_export.output_folder.inputs import Place
+    from kprune_export.pipeline.run import Outcome, Reporter
+    from kprune_export.recipe.recipe import Recipe
 
 Run = Callable[["Recipe", "Reporter | None"], "Outcome"]
 
@@ -40,10 +40,10 @@ def run_recipe(
     from kprune_export.ci.publish import CiReports
     from kprune_export.cli.console import ConsoleReporter
     from kprune_export.cli.results import print_summary
-    from kprune_export.job import thread_count
-    from kprune_export.recipe import Recipe
-    from kprune_export.sharing import follow, process_group
-    from kprune_export.summary import summarise
+    from kprune_export.pipeline.distributed import follow, process_group
+    from kprune_export.pipeline.job import thread_count
+    from kprune_export.pipeline.summary import summarise
+    from kprune_export.recipe.recipe import Recipe
 
     with process_group() as runs:
         if not runs:

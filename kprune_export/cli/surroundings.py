@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kprune_export.errors import SurroundingsError
-from kprune_export.names import check_names
+from kprune_export.recipe.file_names import check_names
 
 FILES = 256
 """How many open files a command needs to be allowed; it uses fewer."""

@@ -10,7 +10,7 @@ from kprune_export.cli.options import given
 from kprune_export.cli.printing import print_json
 
 if TYPE_CHECKING:
-    from kprune_export.sweep.record import SweepRecord
+    from kprune_export.experiments.sweep.record import SweepRecord
 
 FAMILY = "Family"
 
@@ -126,14 +126,14 @@ def sweep(
     from exporters.runners.onnxruntime_runner import share_thread_pool
     from kprune_export.cli.console import ConsoleReporter, warn_once
     from kprune_export.errors import RecipeError
-    from kprune_export.job import thread_count
-    from kprune_export.output.inputs import OUTPUT, check_apart
-    from kprune_export.recipe import read_gates
-    from kprune_export.sweep.launch import LocalTrials
-    from kprune_export.sweep.ray_trials import RayTrials
-    from kprune_export.sweep.request import SweepRequest
-    from kprune_export.sweep.run import exit_code
-    from kprune_export.sweep.run import sweep as run
+    from kprune_export.experiments.sweep.launch import LocalTrials
+    from kprune_export.experiments.sweep.ray_trials import RayTrials
+    from kprune_export.experiments.sweep.request import SweepRequest
+    from kprune_export.experiments.sweep.run import exit_code
+    from kprune_export.experiments.sweep.run import sweep as run
+    from kprune_export.output_folder.inputs import OUTPUT, check_apart
+    from kprune_export.pipeline.job import thread_count
+    from kprune_export.recipe.recipe import read_gates
 
     if ray and parallel:
         raise RecipeError("--parallel is for this machine: a Ray cluster runs as many trials as it has processors for.")
@@ -154,7 +154,7 @@ def sweep(
 def _show(record: "SweepRecord", output: Path) -> None:
     from kprune_export.cli.console import output_console
     from kprune_export.cli.results import section_table
-    from kprune_export.sweep.table import DOMINATED, FRONT, remarks, sections
+    from kprune_export.experiments.sweep.table import DOMINATED, FRONT, remarks, sections
 
     console = output_console()
     for section in sections(record):

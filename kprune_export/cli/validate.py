@@ -64,10 +64,10 @@ def validate(
     values = given(dict(locals()))
     from functools import partial
 
-    from exporters.scratch import scratch_folder
-    from kprune_export import pipeline
+    from exporters.processes.scratch import scratch_folder
     from kprune_export.bundle.inputs import repeatable_settings
-    from kprune_export.recipe import read_gates
+    from kprune_export.pipeline import run as pipeline
+    from kprune_export.recipe.recipe import read_gates
 
     values.pop("bundle")
     values |= {"model": values.pop("dense")} if dense else {}

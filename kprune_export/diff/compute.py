@@ -6,7 +6,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from exporters.latency import LatencyReport
+from exporters.timing.latency import LatencyReport
 from kprune_export.bundle.manifest import Manifest, TextsRecord
 from kprune_export.diff.figures import measured
 from kprune_export.diff.read import BundleContent, read_bundle

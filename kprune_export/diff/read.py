@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporters.fidelity import FidelityReport
-from exporters.latency import LatencyReport
-from exporters.parity import ParityReport
+from exporters.onnx.write import GraphRecord
+from exporters.parity.check import ParityReport
 from exporters.tensorrt.build import RECORD_SUFFIX
-from exporters.tensorrt.sidecar import EngineRecord
-from exporters.variants import GraphRecord
+from exporters.tensorrt.engine_record import EngineRecord
+from exporters.timing.latency import LatencyReport
 from kprune_export.bundle.layout import ENGINES, FIDELITY, GRAPHS, LATENCY, ONNX_FOLDER, PARITY, PLAN
 from kprune_export.bundle.manifest import Manifest
+from kprune_export.bundle.variant_report import Reports, ReportT
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import VerificationError
-from kprune_export.proof import Reports, ReportT
+from kprune_export.evaluation.fidelity import FidelityReport
 from pruning.plan import PruningPlan
 
 

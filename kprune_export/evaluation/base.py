@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exporters.fidelity import FidelityMeasure
-from exporters.metrics import TaskMetric
 from exporters.runners.base import Array
-from kprune_export.evaluation.retrieval import RetrievalSet
+from kprune_export.evaluation.fidelity import FidelityMeasure
+from kprune_export.evaluation.metrics import TaskMetric
+from kprune_export.evaluation.retrieval_set import RetrievalSet
 from pruning.calibration.batches import BATCH_SIZE, Batch
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from exporters.fidelity import FidelityMeasure
-from exporters.metrics import TaskMetric
 from exporters.runners.base import Array
-from exporters.spans import NO_ANSWER, Span, SpanLogits, answer_metrics, best_span, span_fidelity
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.alignment import check_fast
+from kprune_export.evaluation.answer_spans import NO_ANSWER, Span, SpanLogits, answer_metrics, best_span, span_fidelity
 from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
+from kprune_export.evaluation.fidelity import FidelityMeasure
+from kprune_export.evaluation.metrics import TaskMetric
 from kprune_export.evaluation.reading import labels_of
-from kprune_export.evaluation.retrieval import RetrievalSet
+from kprune_export.evaluation.retrieval_set import RetrievalSet
 from pruning.calibration.batches import Batch, encode
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint

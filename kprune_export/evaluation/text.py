@@ -6,20 +6,20 @@ from functools import cached_property
 
 import numpy as np
 
-from exporters.fidelity import (
+from exporters.runners.base import Array
+from kprune_export.errors import LabelError
+from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
+from kprune_export.evaluation.fidelity import (
     FidelityMeasure,
     classifier_fidelity,
     multi_label_fidelity,
     regression_fidelity,
     reranking_fidelity,
 )
-from exporters.metrics import TaskMetric, accuracy, cosine_of_pairs, micro_f1, spearman
-from exporters.retrieval import Rankings, Search, embedding_fidelity
-from exporters.runners.base import Array
-from kprune_export.errors import LabelError
-from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
+from kprune_export.evaluation.metrics import TaskMetric, accuracy, cosine_of_pairs, micro_f1, spearman
 from kprune_export.evaluation.reading import labels_of, number, order_assumed, read_classes
-from kprune_export.evaluation.retrieval import RetrievalSet
+from kprune_export.evaluation.retrieval_metrics import Rankings, Search, embedding_fidelity
+from kprune_export.evaluation.retrieval_set import RetrievalSet
 from pruning.calibration.batches import Batch
 from pruning.calibration.examples import Example, Label
 from pruning.calibration.values import NamedClass

@@ -6,7 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.fidelity import (
+from exporters.runners.base import Array
+from kprune_export.errors import LabelError
+from kprune_export.evaluation.alignment import check_fast, first_tokens
+from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
+from kprune_export.evaluation.fidelity import (
     ClassComparison,
     FidelityMeasure,
     class_fidelity,
@@ -15,15 +19,11 @@ from exporters.fidelity import (
     row_cosines,
     unit_rows,
 )
-from exporters.metrics import TaskMetric
-from exporters.retrieval import cosine_skill
-from exporters.runners.base import Array
-from exporters.token_metrics import entity_f1, marks_entities, token_accuracy
-from kprune_export.errors import LabelError
-from kprune_export.evaluation.alignment import check_fast, first_tokens
-from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
+from kprune_export.evaluation.metrics import TaskMetric
 from kprune_export.evaluation.reading import labels_of, order_assumed, read_classes
-from kprune_export.evaluation.retrieval import RetrievalSet
+from kprune_export.evaluation.retrieval_metrics import cosine_skill
+from kprune_export.evaluation.retrieval_set import RetrievalSet
+from kprune_export.evaluation.token_metrics import entity_f1, marks_entities, token_accuracy
 from pruning.calibration.batches import Batch, encode
 from pruning.calibration.examples import Example
 from pruning.calibration.values import IGNORED

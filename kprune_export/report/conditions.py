@@ -1,7 +1,7 @@
 """What a measurement was made under, in words."""
 
-from exporters.conditions import CpuMoment, processor_list
-from exporters.latency import LatencyReport, ShapeLatency
+from exporters.machine.cpu import CpuMoment, processor_list
+from exporters.timing.latency import LatencyReport, ShapeLatency
 
 
 def timing_conditions(latency: LatencyReport) -> list[str]:

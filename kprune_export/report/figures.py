@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from exporters.latency import ShapeLatency
-from kprune_export.drawing import drawing
+from exporters.timing.latency import ShapeLatency
+from kprune_export.plots import drawing
 from pruning.plan import PruningPlan
 
 INK, DENSE, PRUNED, FAINT = "#010101", "#020202", "#030303", "#040404"

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from exporters.fidelity import FidelityReport
-from exporters.retrieval import INDEX, METRICS, is_overlap
+from kprune_export.evaluation.fidelity import FidelityReport
+from kprune_export.evaluation.retrieval_metrics import INDEX, METRICS, is_overlap
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from exporters.machine import MachineRecord
+from exporters.machine.description import MachineRecord
+from kprune_export.bundle.dense_summary import DenseSummary, dense_summaries
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
+from kprune_export.bundle.variant_report import DenseProof, VariantProof
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Tone, Verdict, in_words, tone_of, verdict_of
-from kprune_export.dense_summary import DenseSummary, dense_summaries
+from kprune_export.latency_target.outcome import TargetOutcome
 from kprune_export.printable import printable
-from kprune_export.proof import DenseProof, VariantProof
-from kprune_export.recipe import Recipe
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.report.conditions import timing_conditions
 from kprune_export.report.figures import latency_figure, widths_figure
 from kprune_export.report.index import IndexTable, index_table
 from kprune_export.report.usage import example_texts, usage
-from kprune_export.target.outcome import TargetOutcome
 from pruning.plan import PruningPlan
 from pruning.tasks import Task
 

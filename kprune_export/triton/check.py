@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from exporters.parity import Tolerance
+from exporters.parity.check import Tolerance
 from kprune_export.errors import ServingError
 from kprune_export.triton.clients import Client, open_client
 from kprune_export.triton.judging import Judgement, worst_of

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporters.errors import VariantError
-from exporters.latency import LatencyReport
-from exporters.parity import ParityReport
+from exporters.onnx.write import GraphRecord
+from exporters.parity.check import ParityReport
 from exporters.precision import Precision
 from exporters.tensorrt.build import PLAN_SUFFIX, RECORD_SUFFIX
+from exporters.tensorrt.engine_record import EngineRecord, check_plan
 from exporters.tensorrt.profiles import OptimizationProfile
-from exporters.tensorrt.sidecar import EngineRecord, check_plan
+from exporters.timing.latency import LatencyReport
 from exporters.variant import Runtime, Variant
-from exporters.variants import GraphRecord
 from kprune_export.bundle.layout import ENGINES, GRAPHS, LATENCY, ONNX_FOLDER, PARITY, Files
+from kprune_export.bundle.variant_report import Reports
 from kprune_export.errors import BundleError
 from kprune_export.model_export import tolerance_of
-from kprune_export.proof import Reports
 from kprune_export.triton import scaling
 from kprune_export.triton.machines import Timings
 from kprune_export.triton.record import Backend, EncoderRecord, MachineConfig

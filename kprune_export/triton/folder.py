@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from kprune_export.output.folder import OutputFolder
-from kprune_export.output.ownership import FolderKind, check_output
+from kprune_export.output_folder.ownership import FolderKind, check_output
+from kprune_export.output_folder.transaction import OutputFolder
 from kprune_export.triton.record import RECORD, RepositoryRecord
 
 

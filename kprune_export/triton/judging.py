@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-from exporters.parity import Tolerance
+from exporters.parity.check import Tolerance
 from exporters.rounding import apart
 from exporters.runners.base import Array
-from kprune_export.triton.places import Places
+from kprune_export.triton.instance_groups import Places
 
 LONGEST_TOKENS = 30
 """In an answer."""

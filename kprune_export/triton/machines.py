@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporters.latency import LatencyReport
-from exporters.machine import MachineRecord
+from exporters.machine.description import MachineRecord
+from exporters.timing.latency import LatencyReport
 from kprune_export.bundle.layout import LATENCY, MANIFEST
+from kprune_export.bundle.variant_report import Reports
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, VerificationError
-from kprune_export.proof import Reports
 from pruning.checkpoint.source import file_sha256
 
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from exporters.parity import Tolerance
+from exporters.parity.check import Tolerance
 from exporters.spec import Shape
 from kprune_export.bundle.manifest import FileRecord
 from kprune_export.errors import BundleError

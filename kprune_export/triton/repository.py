@@ -14,7 +14,7 @@ from kprune_export.bundle.manifest import record_files
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, RecipeError, VerificationError
 from kprune_export.model_export import model_spec
-from kprune_export.output.inputs import OUTPUT, check_apart
+from kprune_export.output_folder.inputs import OUTPUT, check_apart
 from kprune_export.triton.config import VERSION, machine_configs, repository_configs, schema, write_config
 from kprune_export.triton.encoders import choose_variants, serve_variant
 from kprune_export.triton.folder import check_folder, write_folder

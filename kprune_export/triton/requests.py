@@ -18,6 +18,7 @@ from kprune_export.errors import BundleError
 from kprune_export.model_export import model_spec
 from kprune_export.triton.config import VERSION
 from kprune_export.triton.encoders import GRAPH_FILE
+from kprune_export.triton.instance_groups import NOWHERE, Places, places_of
 from kprune_export.triton.judging import (
     AnswerText,
     Expected,
@@ -26,7 +27,6 @@ from kprune_export.triton.judging import (
     ExpectedValues,
     TokenText,
 )
-from kprune_export.triton.places import NOWHERE, Places, places_of
 from kprune_export.triton.record import EncoderRecord, RepositoryRecord, TextRecord
 from kprune_export.triton.tensors import per_token
 from kprune_export.triton.text import TOKENIZER, read_tokenizer

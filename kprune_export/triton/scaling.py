@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporters.errors import ShapeError
-from exporters.latency import LatencyReport, ShapeLatency
-from exporters.parity import ParityReport
+from exporters.parity.check import ParityReport
 from exporters.spec import Shape
 from exporters.tensorrt.profiles import OptimizationProfile
+from exporters.timing.latency import LatencyReport, ShapeLatency
 from exporters.variant import Runtime
 from kprune_export.errors import BundleError
 

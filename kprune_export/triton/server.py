@@ -15,8 +15,8 @@ from http import HTTPStatus
 from pathlib import Path
 
 from exporters.errors import MissingRuntimeError
-from exporters.guardian import end_guardian, start_guardian
-from exporters.scratch import scratch_folder
+from exporters.processes.guardian import end_guardian, start_guardian
+from exporters.processes.scratch import scratch_folder
 from kprune_export.errors import ServingError
 
 LOOPBACK = "127.0.0.1"

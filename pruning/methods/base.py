@@ -13,11 +13,11 @@ from pruning.families.base import EncoderAdapter, Sublayer, SublayerKind
 from pruning.flops import UnitCosts, budget_flops
 from pruning.memory import return_freed_memory
 from pruning.methods.boundary import Boundary
+from pruning.methods.disk_store import Spill
 from pruning.methods.journal import Journal, TunedSublayer
 from pruning.methods.placement import CPU, Placement
 from pruning.methods.settings import PruningSettings
 from pruning.methods.shards import is_first_process
-from pruning.methods.spill import Spill
 from pruning.plan import EncoderShape, LayerPlan
 
 Progress = Callable[[float], None]

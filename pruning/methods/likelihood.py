@@ -15,8 +15,8 @@ from torch import Tensor
 from pruning.calibration.batches import Batch
 from pruning.families.base import EncoderAdapter, Sublayer
 from pruning.methods.boundary import HiddenStates
+from pruning.methods.disk_store import Spill
 from pruning.methods.placement import Placement
-from pruning.methods.spill import Spill
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from exporters.onnx_export import onnx_from_torch
-from exporters.onnx_file import OnnxArtefact
+from exporters.onnx.export import onnx_from_torch
+from exporters.onnx.file import OnnxArtefact
 from exporters.spec import BATCH, ModelSpec, TensorSpec
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from exporters.conditions import affinity, processor_list, read_cpu
+from exporters.machine.cpu import affinity, processor_list, read_cpu
 
 CPUINFO = """processor\t: 0
 model name\t: A Processor

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from exporters.cpu_quota import cpu_quota, throttling, usable_cpus
-from exporters.machine import describe_machine
+from exporters.machine.cpu_quota import cpu_quota, throttling, usable_cpus
+from exporters.machine.description import describe_machine
 
 V1 = Path("/sys/fs/cgroup/cpu")
 V2 = Path("/sys/fs/cgroup")
@@ -121,14 +121,14 @@ def test_a_real_quota_decides_threads_and_is_recorded(half_a_processor: Path) ->
     program = (
         "import os, sys, time\n"
         f"open({str(half_a_processor)!r}, 'w').write(str(os.getpid()))\n"
-        "from exporters.cpu_quota import throttling, usable_cpus\n"
+        "from exporters.machine.cpu_quota import throttling, usable_cpus\n"
         "before = throttling()\n"
         "end = time.process_time() + 0.3\n"
         "while time.process_time() < end: pass\n"
         "after = throttling()\n"
-        "from exporters.machine import describe_machine\n"
-        "from kprune_export.job import thread_count\n"
-        "from kprune_export.recipe import Recipe\n"
+        "from exporters.machine.description import describe_machine\n"
+        "from kprune_export.pipeline.job import thread_count\n"
+        "from kprune_export.recipe.recipe import Recipe\n"
         "recipe = Recipe(model='m', output='o')\n"
         "print(usable_cpus(), describe_machine().cpu_quota, thread_count(recipe),\n"
         "      thread_count(recipe.model_copy(update={'threads': 3})), after.periods > before.periods,\n"

@@ -14,8 +14,8 @@ from torch import nn
 
 from exporters.errors import MissingRuntimeError, RunnerError
 from exporters.inputs import Padding, synthetic_inputs
-from exporters.onnx_file import OnnxArtefact
-from exporters.parity import check_parity
+from exporters.onnx.file import OnnxArtefact
+from exporters.parity.check import check_parity
 from exporters.runners.device import DeviceBuffers
 from exporters.runners.onnxruntime_bound import BoundOnnxRuntimeRunner
 from exporters.runners.onnxruntime_runner import (

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from exporters import fidelity
 from exporters.errors import MeasurementError
-from exporters.fidelity import (
+from kprune_export.evaluation import fidelity
+from kprune_export.evaluation.fidelity import (
     class_fidelity,
     classifier_fidelity,
     compare_classes,
@@ -19,8 +19,8 @@ from exporters.fidelity import (
     reranking_fidelity,
     row_cosines,
 )
-from exporters.metrics import accuracy, cosine_of_pairs, micro_f1, spearman
-from exporters.retrieval import embedding_fidelity
+from kprune_export.evaluation.metrics import accuracy, cosine_of_pairs, micro_f1, spearman
+from kprune_export.evaluation.retrieval_metrics import embedding_fidelity
 
 
 def test_classifier_by_hand() -> None:

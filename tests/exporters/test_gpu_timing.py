@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from exporters.errors import MeasurementError
-from exporters.gpu import GpuClock, GpuRecord
-from exporters.gpu_timing import DeviceEvents, read_clock
 from exporters.inputs import synthetic_inputs
-from exporters.latency import LatencyReport, Measured, TimingSettings, latency_stats, measure_latency
-from exporters.machine import describe_machine
+from exporters.machine.description import describe_machine
+from exporters.machine.gpu import GpuClock, GpuRecord
 from exporters.runners.base import Feeds, Runner
 from exporters.runners.torch_runner import TorchDeviceRunner, TorchRunner
 from exporters.spec import ModelSpec, Shape
-from exporters.timers import Calls, HostClock
+from exporters.timing.gpu_timer import DeviceEvents, read_clock
+from exporters.timing.latency import LatencyReport, Measured, TimingSettings, latency_stats, measure_latency
+from exporters.timing.timers import Calls, HostClock
 
 SETTINGS = TimingSettings(warmup_s=0.0, seconds=0.1, min_blocks=4, block_s=0.02)
 

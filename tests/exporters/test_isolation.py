@@ -18,15 +18,15 @@ from torch import nn
 
 from exporters.errors import MeasurementError, RunnerError
 from exporters.inputs import synthetic_inputs
-from exporters.isolation import PLACE, IsolatedRunner, IsolatedTimer
-from exporters.isolation.rest import running_threads, wait_for_rest
-from exporters.latency import Measured, TimingSettings, measure_latency
-from exporters.machine import describe_machine
-from exporters.onnx_export import onnx_from_torch
-from exporters.onnx_file import OnnxArtefact
+from exporters.machine.description import describe_machine
+from exporters.onnx.export import onnx_from_torch
+from exporters.onnx.file import OnnxArtefact
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.spec import ModelSpec, Shape
-from exporters.timers import HostClock
+from exporters.timing.isolation import PLACE, IsolatedRunner, IsolatedTimer
+from exporters.timing.isolation.rest import running_threads, wait_for_rest
+from exporters.timing.latency import Measured, TimingSettings, measure_latency
+from exporters.timing.timers import HostClock
 
 QUICK = TimingSettings(warmup_s=0.02, seconds=0.1, min_blocks=5, block_s=0.02)
 SHAPE = Shape(2, 8)
@@ -150,7 +150,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from exporters.inputs import synthetic_inputs
-from exporters.isolation import IsolatedRunner
+from exporters.timing.isolation import IsolatedRunner
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 import numpy as np
 runner = IsolatedRunner(partial(OnnxRuntimeRunner, Path(sys.argv[1]), 2), 2)

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from torch import nn
 
-from exporters.latency import (
+from exporters.machine.description import describe_machine
+from exporters.onnx.file import OnnxArtefact
+from exporters.runners.base import Feeds, Runner
+from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
+from exporters.runners.torch_runner import TorchRunner
+from exporters.spec import ModelSpec, Shape
+from exporters.timing.latency import (
     LatencyReport,
     Measured,
     NoiseCheck,
@@ -13,13 +19,7 @@ from exporters.latency import (
     measure_latency,
     speedup_interval,
 )
-from exporters.machine import describe_machine
-from exporters.onnx_file import OnnxArtefact
-from exporters.runners.base import Feeds, Runner
-from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
-from exporters.runners.torch_runner import TorchRunner
-from exporters.spec import ModelSpec, Shape
-from exporters.timers import Calls, HostClock
+from exporters.timing.timers import Calls, HostClock
 
 QUICK = TimingSettings(warmup_s=0.02, seconds=0.1, min_blocks=5, block_s=0.02)
 

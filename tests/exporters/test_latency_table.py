@@ -11,13 +11,20 @@ import pytest
 from pydantic import ValidationError
 
 from exporters.errors import TableError
-from exporters.gpu import GpuClock, GpuRecord
-from exporters.latency_table.measure import TableRequest, cost_curve, ffn_widths, head_counts, measure_table
-from exporters.latency_table.record import CostCurve, EncoderDimensions, LatencyTable, ShapeTable, Widths, fingerprint
-from exporters.machine import describe_machine
+from exporters.machine.description import describe_machine
+from exporters.machine.gpu import GpuClock, GpuRecord
 from exporters.runners.base import Array, Feeds, Runner
 from exporters.spec import ModelSpec, Shape, TensorSpec
-from exporters.timers import Calls
+from exporters.timing.latency_table.measure import TableRequest, cost_curve, ffn_widths, head_counts, measure_table
+from exporters.timing.latency_table.table import (
+    CostCurve,
+    EncoderDimensions,
+    LatencyTable,
+    ShapeTable,
+    Widths,
+    fingerprint,
+)
+from exporters.timing.timers import Calls
 
 SIZES = EncoderDimensions(family="bert", layers=3, hidden_size=64, heads=4, head_size=16, neurons=100)
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.machine import cpu_model, describe_machine, instruction_sets
+from exporters.machine.description import cpu_model, describe_machine, instruction_sets
 
 
 def test_the_machine_is_described() -> None:

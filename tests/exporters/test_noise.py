@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.noise import Disturbance, NoiseCheck, Watch, noise_factor, noise_reason, total
+from exporters.timing.noise import Disturbance, NoiseCheck, Watch, noise_factor, noise_reason, total
 
 QUIET = Disturbance(ran_s=9.6, waited_s=0.4)
 BUSY = Disturbance(ran_s=3.0, waited_s=1.0)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from exporters.errors import ExportError
-from exporters.onnx_export import onnx_from_torch
-from exporters.onnx_file import OnnxArtefact
+from exporters.onnx.export import onnx_from_torch
+from exporters.onnx.file import OnnxArtefact
 from exporters.spec import ModelSpec
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from exporters.errors import ExportError
 from exporters.inputs import synthetic_inputs
-from exporters.onnx_file import write_onnx
-from exporters.parity import check_parity
+from exporters.onnx.file import write_onnx
+from exporters.parity.check import check_parity
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import Shape

@@ -10,10 +10,10 @@ from onnx import numpy_helper
 from torch import nn
 
 from exporters.errors import ParityError
-from exporters.first_difference import first_difference
 from exporters.inputs import Padding, synthetic_inputs
-from exporters.onnx_file import OnnxArtefact
-from exporters.parity import FLOAT32_TOLERANCE, ParityReport, Tolerance, check_parity
+from exporters.onnx.file import OnnxArtefact
+from exporters.parity.check import FLOAT32_TOLERANCE, ParityReport, Tolerance, check_parity
+from exporters.parity.first_difference import first_difference
 from exporters.runners.base import Array, Feeds
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.torch_runner import TorchRunner

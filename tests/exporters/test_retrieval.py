@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score
 
-from exporters import retrieval
 from exporters.errors import MeasurementError
-from exporters.retrieval import METRICS, Rankings, Search, embedding_fidelity, find, retrieval_figures, scores, shared
+from kprune_export.evaluation import retrieval_metrics as retrieval
+from kprune_export.evaluation.retrieval_metrics import (
+    METRICS,
+    Rankings,
+    Search,
+    embedding_fidelity,
+    find,
+    retrieval_figures,
+    scores,
+    shared,
+)
 
 
 def directions(*degrees: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from torch import nn
 
 from exporters.errors import MissingRuntimeError, RunnerError
 from exporters.inputs import synthetic_inputs
-from exporters.onnx_file import OnnxArtefact
+from exporters.onnx.file import OnnxArtefact
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import ModelSpec, Shape

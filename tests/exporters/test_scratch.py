@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from exporters.guardian import NOT_STARTED, end_guardian, start_guardian
-from exporters.scratch import scratch_folder
+from exporters.processes.guardian import NOT_STARTED, end_guardian, start_guardian
+from exporters.processes.scratch import scratch_folder
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from exporters.scratch import scratch_folder
+from exporters.processes.scratch import scratch_folder
 with scratch_folder() as first, scratch_folder() as second:
     for folder in (first, second):
         (folder / "model.onnx").write_bytes(b"x" * 1000)
@@ -86,7 +86,7 @@ def test_a_program_and_what_it_started_end_with_the_starter(tmp_path: Path) -> N
     code = f"""
 import sys
 from pathlib import Path
-from exporters.guardian import start_guardian
+from exporters.processes.guardian import start_guardian
 log = open({str(tmp_path / "log")!r}, "wb")
 print(start_guardian([sys.executable, "-c", {SLEEPER!r}], log=log).pid, flush=True)
 sys.stdin.read()

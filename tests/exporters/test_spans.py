@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from exporters.errors import MeasurementError
-from exporters.spans import (
+from kprune_export.evaluation.answer_spans import (
     LONGEST_ANSWER_TOKENS,
     NO_ANSWER,
     SpanLogits,

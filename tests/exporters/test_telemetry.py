@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from exporters.onnx_file import OnnxArtefact
+from exporters.onnx.file import OnnxArtefact
 
 RUN = """
 import sys

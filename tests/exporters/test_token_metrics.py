@@ -1,7 +1,7 @@
 import pytest
 
 from exporters.errors import MeasurementError
-from exporters.token_metrics import entities, entity_f1, marks_entities, token_accuracy
+from kprune_export.evaluation.token_metrics import entities, entity_f1, marks_entities, token_accuracy
 
 
 @pytest.mark.parametrize(

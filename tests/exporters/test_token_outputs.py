@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from exporters.errors import ExportError
 from exporters.inputs import synthetic_inputs
-from exporters.onnx_export import onnx_from_torch
-from exporters.onnx_file import OnnxArtefact
-from exporters.parity import check_parity
+from exporters.onnx.export import onnx_from_torch
+from exporters.onnx.file import OnnxArtefact
+from exporters.parity.check import check_parity
 from exporters.runners.base import Array, Feeds
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.torch_runner import TorchRunner

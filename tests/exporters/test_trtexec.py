@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from exporters.errors import ShapeError
-from exporters.latency import TimingSettings
 from exporters.spec import Shape
 from exporters.tensorrt import OptimizationProfile
+from exporters.timing.latency import TimingSettings
 from exporters.trtexec import TrtexecModel, trtexec_command, write_trtexec_inputs
 
 INPUTS = ("input_ids", "attention_mask")

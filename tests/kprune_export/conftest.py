@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kprune_export.pipeline import Outcome, prune_and_build
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import Outcome, prune_and_build
+from kprune_export.recipe.recipe import Recipe
 
 
 def quick_recipe(model: Path, output: Path, texts: Path, **settings: object) -> Recipe:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from kprune_export.card import card_facts, model_card
-from kprune_export.pipeline import Outcome, prune
-from kprune_export.recipe import Recipe
+from kprune_export.bundle.model_card import card_facts, model_card
+from kprune_export.pipeline.run import Outcome, prune
+from kprune_export.recipe.recipe import Recipe
 from pruning.checkpoint.load import load_checkpoint
 from pruning.checkpoint.source import CARD_FILE
 from pruning.errors import CheckpointError

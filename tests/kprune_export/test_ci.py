@@ -15,9 +15,9 @@ from kprune_export.ci.junit import junit_xml
 from kprune_export.ci.publish import STEP_SUMMARY_VARIABLE, CiReports
 from kprune_export.ci.step_summary import summary_markdown
 from kprune_export.errors import OutputFolderError, RecipeError
-from kprune_export.pipeline import Outcome
-from kprune_export.recipe import GATE_NAMES, Recipe, read_gates
-from kprune_export.summary import Summary, summarise
+from kprune_export.pipeline.run import Outcome
+from kprune_export.pipeline.summary import Summary, summarise
+from kprune_export.recipe.recipe import GATE_NAMES, Recipe, read_gates
 
 Cli = Callable[..., int]
 

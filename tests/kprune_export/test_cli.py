@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from exporters.machine import describe_machine
-from kprune_export.pipeline import Outcome
+from exporters.machine.description import describe_machine
+from kprune_export.pipeline.run import Outcome
 
 Cli = Callable[..., int]
 QUICK = [

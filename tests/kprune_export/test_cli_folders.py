@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kprune_export.bundle.layout import MANIFEST, WORK
-from kprune_export.pipeline import Outcome
+from kprune_export.pipeline.run import Outcome
 
 Cli = Callable[..., int]
 

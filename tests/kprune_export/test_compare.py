@@ -11,16 +11,16 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from exporters.fidelity import FidelityMeasure
-from exporters.metrics import TaskMetric
 from kprune_export.bundle.layout import WORK
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
-from kprune_export.compare.folder import ComparisonFolder
-from kprune_export.compare.request import ComparisonRequest
-from kprune_export.compare.results import Cell, Comparison, Layer, Measured, best_methods, make_row
-from kprune_export.compare.run import compare
-from kprune_export.compare.table import markdown, winners
 from kprune_export.errors import OutputFolderError
+from kprune_export.evaluation.fidelity import FidelityMeasure
+from kprune_export.evaluation.metrics import TaskMetric
+from kprune_export.experiments.compare.folder import ComparisonFolder
+from kprune_export.experiments.compare.request import ComparisonRequest
+from kprune_export.experiments.compare.results import Cell, Comparison, Layer, Measured, best_methods, make_row
+from kprune_export.experiments.compare.run import compare
+from kprune_export.experiments.compare.table import markdown, winners
 from pruning import PruningSettings, load_checkpoint, prune_checkpoint
 from pruning.methods import METHODS
 from pruning.methods.journal import Journal

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from exporters.fidelity import FidelityReport
-from exporters.latency import LatencyReport
-from exporters.parity import Tolerance
+from exporters.parity.check import Tolerance
+from exporters.timing.latency import LatencyReport
 from kprune_export.bundle.inputs import repeatable_settings
+from kprune_export.bundle.variant_report import Reports
 from kprune_export.cli.results import print_summary
-from kprune_export.pipeline import prove_dense, prune_and_build, validate
-from kprune_export.proof import Reports
-from kprune_export.recipe import Recipe
-from kprune_export.summary import summarise
+from kprune_export.evaluation.fidelity import FidelityReport
+from kprune_export.pipeline.run import prove_dense, prune_and_build, validate
+from kprune_export.pipeline.summary import summarise
+from kprune_export.recipe.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 INT8 = "onnxruntime-int8"
@@ -100,7 +100,7 @@ def test_a_model_that_does_not_tolerate_int8_is_built_all_the_same(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for module in ("int8", "smoothing"):
-        monkeypatch.setattr(f"exporters.graph.{module}.LARGEST_ERROR", -1.0)
+        monkeypatch.setattr(f"exporters.onnx.passes.{module}.LARGEST_ERROR", -1.0)
     built = prune_and_build(make_recipe(classifier, tmp_path / "out", texts_file, shapes="1x8"))
     (proof,) = built.dense_proofs
     assert (proof.variant, proof.fidelity, proof.latency) == (INT8, None, None)
@@ -114,7 +114,7 @@ def test_a_model_that_does_not_tolerate_int8_is_built_all_the_same(
 def test_one_that_fails_parity_is_not_measured_and_stops_nothing(
     classifier: Path, texts_file: Path, make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kprune_export.stages.parity.int8_tolerance", lambda _: Tolerance(absolute=0.0, relative=1e-9))
+    monkeypatch.setattr("kprune_export.model_export.int8_tolerance", lambda _: Tolerance(absolute=0.0, relative=1e-9))
     built = prune_and_build(make_recipe(classifier, tmp_path / "out", texts_file, shapes="1x8"))
     (proof,) = built.dense_proofs
     assert proof.problem is not None

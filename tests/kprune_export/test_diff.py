@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from exporters.latency import NoiseCheck
+from exporters.timing.latency import NoiseCheck
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.diff.compute import compare_contents, diff_bundles, figure_change
 from kprune_export.diff.read import BundleContent, read_bundle
 from kprune_export.diff.sections import markdown
 from kprune_export.errors import BundleError, VerificationError
-from kprune_export.pipeline import Outcome, prune, prune_and_build
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import Outcome, prune, prune_and_build
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.tables import Section, markdown_table
 from pruning.plan import LayerPlan
 

@@ -2,7 +2,7 @@
 
 import matplotlib
 
-from kprune_export.pipeline import Outcome
+from kprune_export.pipeline.run import Outcome
 from kprune_export.report.figures import widths_figure
 
 

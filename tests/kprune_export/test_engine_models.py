@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_models import plan_by_hand
 
-from exporters.graph.attention import AttentionForm
-from exporters.onnx_export import exported_graph, onnx_from_torch
-from exporters.parity import check_parity
+from exporters.onnx.export import exported_graph, onnx_from_torch
+from exporters.onnx.passes.attention import AttentionForm
+from exporters.onnx.write import write_variant
+from exporters.open import open_variant
+from exporters.parity.check import check_parity
 from exporters.precision import Precision
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import Shape
@@ -21,9 +23,7 @@ from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.network import load_graph, parse_network
 from exporters.variant import REFERENCE, Runtime, Variant
-from exporters.variants import write_variant
 from kprune_export.model_export import model_spec, tolerance_of
-from kprune_export.stages.runners import open_variant
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint, save_pruned
 from pruning.calibration.docstrings import docstring_examples
 from pruning.checkpoint.load import EncoderCheckpoint

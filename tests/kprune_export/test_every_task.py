@@ -16,11 +16,11 @@ import torch
 
 from exporters.runners.onnxruntime_runner import session_options
 from kprune_export.bundle.inputs import repeatable_settings
+from kprune_export.bundle.inspection import inspect
 from kprune_export.errors import ProductError
 from kprune_export.evaluation import EVALUATIONS
-from kprune_export.inspection import inspect
-from kprune_export.pipeline import Outcome, prune, prune_and_build, validate
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import Outcome, prune, prune_and_build, validate
+from kprune_export.recipe.recipe import Recipe
 from pruning import load_checkpoint, load_sentence_transformer
 from pruning.errors import CheckpointError, PruningError, UnsupportedModelError
 from pruning.serving import ServingModule

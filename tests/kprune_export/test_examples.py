@@ -12,7 +12,7 @@ import yaml
 from typer.core import TyperGroup
 
 from kprune_export.cli.app import app
-from kprune_export.recipe import GATE_NAMES, Recipe, read_gates
+from kprune_export.recipe.recipe import GATE_NAMES, Recipe, read_gates
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WORKFLOWS = ("github-actions.yml", "gitlab-ci.yml")

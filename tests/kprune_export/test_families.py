@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tiny_models import TINY_FAMILIES, plan_by_hand
 
-from exporters.onnx_export import onnx_from_torch
-from exporters.parity import check_parity
+from exporters.onnx.export import onnx_from_torch
+from exporters.parity.check import check_parity
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from exporters.runners.torch_runner import TorchRunner
 from kprune_export.model_export import model_spec

@@ -15,9 +15,9 @@ from output_folders import run_folder
 from kprune_export.bundle.layout import WORK
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import Workspace
-from kprune_export.pipeline import Outcome, SilentReporter, prune_and_build
-from kprune_export.recipe import Recipe
-from kprune_export.stages.base import ShareDone
+from kprune_export.pipeline.run import Outcome, SilentReporter, prune_and_build
+from kprune_export.pipeline.stages.stage import ShareDone
+from kprune_export.recipe.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 Cli = Callable[..., int]

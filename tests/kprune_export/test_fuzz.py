@@ -26,7 +26,7 @@ from safetensors import safe_open
 
 from kprune_export.bundle.manifest import Manifest, record_files
 from kprune_export.errors import ExitCode, exit_code_of
-from kprune_export.pipeline import Outcome
+from kprune_export.pipeline.run import Outcome
 from pruning.calibration.examples import Columns, read_examples
 
 LONGEST = 4000

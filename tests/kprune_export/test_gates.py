@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from exporters.metrics import TaskMetric
-from exporters.noise import Disturbance, NoiseCheck
+from exporters.timing.noise import Disturbance, NoiseCheck
 from kprune_export.bundle.manifest import Manifest, TextsRecord
+from kprune_export.bundle.variant_report import VariantProof
 from kprune_export.bundle.verdict import GateResult, in_words, verdict_of
 from kprune_export.cli.results import _figures, print_summary
 from kprune_export.errors import BundleError, ExitCode, RecipeError
-from kprune_export.gates import judge
-from kprune_export.pipeline import Outcome
-from kprune_export.proof import VariantProof
-from kprune_export.recipe import GATE_NAMES, Recipe
-from kprune_export.summary import summarise
+from kprune_export.evaluation.metrics import TaskMetric
+from kprune_export.gates.evaluate import judge
+from kprune_export.pipeline.run import Outcome
+from kprune_export.pipeline.summary import summarise
+from kprune_export.recipe.recipe import GATE_NAMES, Recipe
 
 
 def measured(built: Outcome, speedup: float, noise: NoiseCheck | None) -> VariantProof:

@@ -13,9 +13,9 @@ from kprune_export.bundle.layout import MANIFEST, WORK
 from kprune_export.bundle.manifest import Manifest, SourceRecord, StageRecord, record_files
 from kprune_export.bundle.workspace import Workspace
 from kprune_export.errors import BundleError, OutputFolderError, RecipeError, message_of
-from kprune_export.output.publication import PUBLICATION
-from kprune_export.pipeline import Outcome
-from kprune_export.recipe import Recipe
+from kprune_export.output_folder.publication import PUBLICATION
+from kprune_export.pipeline.run import Outcome
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.folder import write_folder
 from kprune_export.triton.record import RECORD
 

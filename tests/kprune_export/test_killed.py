@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kprune_export.pipeline import Outcome
+from kprune_export.pipeline.run import Outcome
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGHUP, 143)])

@@ -7,8 +7,8 @@ import pytest
 
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.labels import check_label_column
-from kprune_export.job import prepare_job
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.job import prepare_job
+from kprune_export.recipe.recipe import Recipe
 from pruning.calibration.examples import Columns, TextSource, read_source
 from pruning.errors import CalibrationError
 from pruning.tasks import MaskedLanguageModelling, SingleLabel, TokenLabels
@@ -79,7 +79,7 @@ def test_on_the_command_line(
 ) -> None:  # fmt: skip
     dev = tmp_path / "dev.csv"
     dev.write_text("text,gold\na good film,good\na bad film,bad\n")
-    monkeypatch.setattr("kprune_export.job.choose_texts", choose_only_what_fits(arguments))
+    monkeypatch.setattr("kprune_export.pipeline.job.choose_texts", choose_only_what_fits(arguments))
     given = ["--calibration", texts_file, "--evaluation", dev, "--threads", 2, "--shapes", "1x8"]
     assert cli("prune-and-build", classifier, "-o", tmp_path / "out", *given, *arguments) == 2
     assert said.format(dev=dev) in " ".join(capsys.readouterr().err.split())
@@ -88,7 +88,7 @@ def test_on_the_command_line(
 
 def choose_only_what_fits(arguments: list[object]) -> Callable[..., object]:
     """Texts are chosen only where columns are there: what is wrong with these is known before."""
-    from kprune_export.texts import choose_texts
+    from kprune_export.pipeline.texts import choose_texts
 
     def stop(*_: object, **__: object) -> object:
         raise AssertionError("texts were chosen before the columns were checked")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kprune_export.pipeline import Outcome
+from kprune_export.pipeline.run import Outcome
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,12 +8,12 @@ import datasets
 import numpy as np
 import pytest
 
-from exporters.fidelity import FidelityReport
-from exporters.metrics import accuracy, micro_f1
-from exporters.token_metrics import entity_f1, token_accuracy
 from kprune_export.bundle.manifest import Manifest
+from kprune_export.bundle.variant_report import Reports
 from kprune_export.errors import ExitCode
-from kprune_export.proof import Reports
+from kprune_export.evaluation.fidelity import FidelityReport
+from kprune_export.evaluation.metrics import accuracy, micro_f1
+from kprune_export.evaluation.token_metrics import entity_f1, token_accuracy
 from pruning import load_checkpoint
 from pruning.calibration.examples import Example
 

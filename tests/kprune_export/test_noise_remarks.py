@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
-from exporters.latency import LatencyReport
-from exporters.noise import Disturbance
+from exporters.timing.latency import LatencyReport
+from exporters.timing.noise import Disturbance
+from kprune_export.bundle.variant_report import VariantProof
 from kprune_export.ci.step_summary import summary_markdown
 from kprune_export.cli.results import print_summary
 from kprune_export.diff.figures import measured
 from kprune_export.diff.read import read_bundle
-from kprune_export.noise import noise_remarks
-from kprune_export.pipeline import Outcome
-from kprune_export.proof import VariantProof
-from kprune_export.recipe import Recipe
+from kprune_export.experiments.sweep.recommend import Recommendation, Wish, in_words
+from kprune_export.experiments.sweep.record import Trial, _figures
+from kprune_export.gates.noise import noise_remarks
+from kprune_export.pipeline.run import Outcome
+from kprune_export.pipeline.summary import summarise
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.report.render import ReportContent, render_report
-from kprune_export.summary import summarise
-from kprune_export.sweep.recommend import Recommendation, Wish, in_words
-from kprune_export.sweep.record import Trial, _figures
 from pruning.checkpoint.load import load_checkpoint
 from pruning.plan import PruningPlan
 

@@ -8,9 +8,9 @@ import pytest
 
 from kprune_export.bundle.inputs import remember_inputs, repeatable_settings
 from kprune_export.bundle.manifest import Manifest
-from kprune_export.input_names import shipped_name
-from kprune_export.pipeline import Outcome, prune_and_build
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import Outcome, prune_and_build
+from kprune_export.recipe.input_names import shipped_name
+from kprune_export.recipe.recipe import Recipe
 
 Cli = Callable[..., int]
 MakeRecipe = Callable[..., Recipe]

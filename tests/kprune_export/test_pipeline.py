@@ -12,9 +12,9 @@ from exporters.errors import ParityError
 from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, VerificationError
-from kprune_export.pipeline import Outcome, export, prune, prune_and_build, validate
-from kprune_export.recipe import Recipe
-from kprune_export.stages.prune import PruneStage
+from kprune_export.pipeline.run import Outcome, export, prune, prune_and_build, validate
+from kprune_export.pipeline.stages.prune import PruneStage
+from kprune_export.recipe.recipe import Recipe
 from pruning import load_checkpoint
 from pruning.plan import PruningPlan
 
@@ -220,7 +220,7 @@ def test_failed_parity_stops_the_run_and_keeps_the_report(
     classifier: Path, texts_file: Path, make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pruned checkpoint is changed after the export, as a broken exporter would have it."""
-    from kprune_export.stages import export as stage
+    from kprune_export.pipeline.stages import export as stage
 
     real = stage.exported_graph
 
@@ -250,7 +250,7 @@ def test_a_run_stopped_after_pruning_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recipe = make_recipe(classifier, tmp_path / "out", texts_file)
-    from kprune_export.stages.export import ExportStage
+    from kprune_export.pipeline.stages.export import ExportStage
 
     def interrupt(self: object, job: object, desk: object) -> None:
         raise KeyboardInterrupt

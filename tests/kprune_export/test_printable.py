@@ -16,7 +16,7 @@ from kprune_export.ci.checks import Check
 from kprune_export.ci.junit import junit_xml
 from kprune_export.cli.console import PrintableConsole, route_warnings
 from kprune_export.errors import RecipeError, message_of
-from kprune_export.pipeline import Outcome
+from kprune_export.pipeline.run import Outcome
 from kprune_export.printable import printable, printable_json
 from kprune_export.tables import Section, markdown_table
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from exporters.machine import describe_machine, instruction_sets
+from exporters.machine.description import describe_machine, instruction_sets
 from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.cli.results import print_summary
-from kprune_export.pipeline import Outcome, prune_and_build, validate
-from kprune_export.recipe import Recipe
-from kprune_export.summary import summarise
+from kprune_export.pipeline.run import Outcome, prune_and_build, validate
+from kprune_export.pipeline.summary import summarise
+from kprune_export.recipe.recipe import Recipe
 
 OLDER = ("avx2",)
 
@@ -28,7 +28,7 @@ def elsewhere(
     if instruction_sets() in ((), OLDER):
         pytest.skip("needs a processor with more instruction sets than AVX2, on a system that lists them")
     with monkeypatch.context() as patch:
-        patch.setattr("exporters.machine.instruction_sets", lambda: OLDER)
+        patch.setattr("exporters.machine.description.instruction_sets", lambda: OLDER)
         return prune_and_build(make_recipe(classifier, tmp_path / "bundle", texts_file, shapes="1x8"))
 
 

@@ -11,8 +11,8 @@ import pytest
 from cyclonedx.model.bom import Bom
 
 from kprune_export.bundle.provenance import CommitRecord, commit_of
-from kprune_export.pipeline import Outcome
-from kprune_export.sbom import InstalledPackage, installed_packages, sbom_json
+from kprune_export.pipeline.run import Outcome
+from kprune_export.pipeline.stages.sbom import InstalledPackage, installed_packages, sbom_json
 
 PACKAGES = (
     InstalledPackage(name="kprune-export", version="0.1.0", licence="Apache-2.0"),

@@ -14,7 +14,7 @@ from local_hub import TOKEN, Hub, local_hub
 
 from kprune_export.bundle.manifest import Manifest, record_files
 from kprune_export.bundle.verdict import GateResult
-from kprune_export.pipeline import Outcome
+from kprune_export.pipeline.run import Outcome
 
 Cli = Callable[..., int]
 

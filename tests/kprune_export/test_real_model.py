@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kprune_export.pipeline import Outcome, prune_and_build
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import Outcome, prune_and_build
+from kprune_export.recipe.recipe import Recipe
 from pruning import load_pruned, load_sentence_transformer
 
 TEXTS = ["A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell sharply today."]

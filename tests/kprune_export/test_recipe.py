@@ -7,7 +7,7 @@ import pytest
 from exporters.spec import Shape
 from kprune_export.cli import options, retrieval_options, target_options
 from kprune_export.errors import RecipeError, SurroundingsError
-from kprune_export.recipe import Recipe
+from kprune_export.recipe.recipe import Recipe
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporters.conditions import processor_list
-from kprune_export.pipeline import Outcome, prune_and_build
-from kprune_export.recipe import Recipe
+from exporters.machine.cpu import processor_list
+from kprune_export.pipeline.run import Outcome, prune_and_build
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.report.render import ReportContent
 from pruning.plan import LayerPlan, PruningPlan
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from kprune_export.bundle.manifest import Manifest
-from kprune_export.compare.request import ComparisonRequest
-from kprune_export.compare.run import compare
 from kprune_export.errors import LabelError, RecipeError
-from kprune_export.evaluation.retrieval import RetrievalSet, read_retrieval_folder, retrieval_of_pairs
-from kprune_export.job import prepare_job
-from kprune_export.pipeline import Outcome, prune_and_build
-from kprune_export.recipe import RETRIEVAL_GATES, Recipe
-from kprune_export.summary import summarise
-from kprune_export.texts import choose_texts
+from kprune_export.evaluation.retrieval_set import RetrievalSet, read_retrieval_folder, retrieval_of_pairs
+from kprune_export.experiments.compare.request import ComparisonRequest
+from kprune_export.experiments.compare.run import compare
+from kprune_export.pipeline.job import prepare_job
+from kprune_export.pipeline.run import Outcome, prune_and_build
+from kprune_export.pipeline.summary import summarise
+from kprune_export.pipeline.texts import choose_texts
+from kprune_export.recipe.recipe import RETRIEVAL_GATES, Recipe
 from pruning.calibration.examples import Example, TextSource
 from pruning.errors import CalibrationError
 from pruning.tasks import SentenceEmbedding, SingleLabel
@@ -211,7 +211,7 @@ def test_the_metrics_are_those_of_a_search_by_hand(searched: Outcome, task: Path
 
     data = read_retrieval_folder(str(task))
     tokenizer = AutoTokenizer.from_pretrained(embedder)
-    from kprune_export.pipeline import export
+    from kprune_export.pipeline.run import export
 
     dense = export(Recipe.build(None, {"model": str(embedder), "output": searched.output.parent / "d", "threads": 2}))
 

@@ -66,7 +66,7 @@ def test_a_comparison_is_helped_too(classifier: Path, texts_file: Path, tmp_path
 DIFFERENT_MODELS = """
 import os, sys
 from pathlib import Path
-from kprune_export.sharing import PruningTask, follow, helped, process_group
+from kprune_export.pipeline.distributed import PruningTask, follow, helped, process_group
 from pruning import load_checkpoint
 from pruning.errors import CheckpointError
 from pruning.methods.settings import PruningSettings

@@ -16,8 +16,8 @@ from kprune_export.bundle.manifest import Manifest, record_files
 from kprune_export.bundle.signature import sign_bundle, signature_problem
 from kprune_export.bundle.workspace import Workspace
 from kprune_export.errors import KeyFileError, OutputFolderError, VerificationError
-from kprune_export.pipeline import Outcome, prune_and_build
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import Outcome, prune_and_build
+from kprune_export.recipe.recipe import Recipe
 
 Cli = Callable[..., int]
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

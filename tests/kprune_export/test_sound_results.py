@@ -14,9 +14,9 @@ from tiny_models import MAX_TOKENS
 
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.errors import BundleError, ExitCode
-from kprune_export.pipeline import Outcome, SilentReporter, prune, prune_and_build, validate
-from kprune_export.recipe import Recipe
-from kprune_export.stages.base import ShareDone
+from kprune_export.pipeline.run import Outcome, SilentReporter, prune, prune_and_build, validate
+from kprune_export.pipeline.stages.stage import ShareDone
+from kprune_export.recipe.recipe import Recipe
 from pruning import load_checkpoint
 from pruning.calibration.docstrings import docstring_examples
 from pruning.calibration.examples import Example

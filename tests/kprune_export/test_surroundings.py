@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from kprune_export.errors import ExitCode, SurroundingsError, exit_code_of, message_of
-from kprune_export.pipeline import Outcome
-from kprune_export.sharing import launched_processes, process_group
+from kprune_export.pipeline.distributed import launched_processes, process_group
+from kprune_export.pipeline.run import Outcome
 
 Cli = Callable[..., int]
 QUIET = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}

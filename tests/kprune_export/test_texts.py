@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kprune_export.errors import RecipeError
-from kprune_export.recipe import Recipe
-from kprune_export.texts import choose_texts, leave_out
+from kprune_export.pipeline.texts import choose_texts, leave_out
+from kprune_export.recipe.recipe import Recipe
 from pruning.calibration.docstrings import docstring_examples
 from pruning.calibration.examples import Example
 from pruning.errors import CalibrationError

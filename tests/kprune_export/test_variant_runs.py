@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from exporters.errors import MissingRuntimeError, ShapeError, VariantError
-from exporters.parity import ParityReport
-from exporters.variants import GraphRecord
+from exporters.onnx.write import GraphRecord
+from exporters.parity.check import ParityReport
 from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.layout import GRAPHS, ONNX_FOLDER, PARITY
+from kprune_export.bundle.variant_report import Reports
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.cli.results import print_summary
 from kprune_export.errors import BundleError, RecipeError
-from kprune_export.pipeline import Outcome, export, prune_and_build, validate
-from kprune_export.proof import Reports
-from kprune_export.recipe import Recipe
-from kprune_export.summary import summarise
+from kprune_export.pipeline.run import Outcome, export, prune_and_build, validate
+from kprune_export.pipeline.summary import summarise
+from kprune_export.recipe.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 NAMES = ["onnxruntime-fp32", "onnxruntime-int8", "tensorrt-fp32", "tensorrt-int8"]

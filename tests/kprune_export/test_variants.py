@@ -8,18 +8,18 @@ import pytest
 from tiny_models import TINY_FAMILIES, WORDS, plan_by_hand
 
 from exporters.errors import VariantError
-from exporters.graph.attention import AttentionForm
-from exporters.onnx_export import exported_graph
-from exporters.parity import check_parity
+from exporters.onnx.export import exported_graph
+from exporters.onnx.passes.attention import AttentionForm
+from exporters.onnx.write import GraphRecord, write_variant
+from exporters.open import open_variant
+from exporters.parity.check import check_parity
 from exporters.precision import Precision
 from exporters.runners.base import Feeds
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import ModelSpec
 from exporters.tensorrt import EngineSettings, OptimizationProfile, engine_from_onnx
 from exporters.variant import Runtime, Variant
-from exporters.variants import GraphRecord, write_variant
 from kprune_export.model_export import model_spec, tolerance_of
-from kprune_export.stages.runners import open_variant
 from pruning import ServingModule, load_checkpoint, save_pruned
 from pruning.calibration.examples import Example
 from pruning.plan import LayerPlan

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.fidelity import FidelityMeasure, FidelityReport
-from exporters.retrieval import INDEX, METRICS, TOP
+from kprune_export.bundle.variant_report import VariantProof
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Tone, Verdict, in_words, tone_of, verdict_of
 from kprune_export.ci.checks import checks_of
 from kprune_export.cli.results import print_summary
@@ -16,12 +15,13 @@ from kprune_export.diff.compute import diff_bundles
 from kprune_export.diff.results import GateChange
 from kprune_export.diff.sections import sections
 from kprune_export.errors import ExitCode, GateError, LabelError, RecipeError
-from kprune_export.fidelity_limits import fidelity_warnings
-from kprune_export.gates import judge
-from kprune_export.pipeline import Outcome, prune_and_build
-from kprune_export.proof import VariantProof
-from kprune_export.recipe import GATE_NAMES, RETRIEVAL_GATES, Recipe
-from kprune_export.summary import Summary, summarise
+from kprune_export.evaluation.fidelity import FidelityMeasure, FidelityReport
+from kprune_export.evaluation.retrieval_metrics import INDEX, METRICS, TOP
+from kprune_export.gates.evaluate import judge
+from kprune_export.gates.fidelity_limits import fidelity_warnings
+from kprune_export.pipeline.run import Outcome, prune_and_build
+from kprune_export.pipeline.summary import Summary, summarise
+from kprune_export.recipe.recipe import GATE_NAMES, RETRIEVAL_GATES, Recipe
 
 Cli = Callable[..., int]
 MakeRecipe = Callable[..., Recipe]

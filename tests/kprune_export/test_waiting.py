@@ -52,7 +52,7 @@ def test_the_command_line_reaches_torch_s_openmp() -> None:
 def test_the_process_of_a_sweep_s_trial_does_too() -> None:
     """It is started with no order here: it has chosen by then, and so has what it starts."""
     program = (
-        "import kprune_export.sweep.worker as worker, io, sys\n"
+        "import kprune_export.experiments.sweep.worker as worker, io, sys\n"
         "sys.stdin = io.StringIO('')\n"
         "try:\n    worker.main()\nexcept ValueError:\n    pass\n"
         "import subprocess\n"

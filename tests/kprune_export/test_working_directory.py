@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from exporters.import_path import python_environment, without_working_directory
-from kprune_export.recipe import Recipe
-from kprune_export.sweep.launch import LocalTrials
-from kprune_export.sweep.messages import Order
+from exporters.processes.import_path import python_environment, without_working_directory
+from kprune_export.experiments.sweep.launch import LocalTrials
+from kprune_export.experiments.sweep.messages import Order
+from kprune_export.recipe.recipe import Recipe
 
 QUICK = ["--samples", "60", "--held-out", "20", "--sequence-length", "16", "--device", "cpu", "--threads", "1"]
 TIMING = ["--shapes", "1x8", "--timing-seconds", "0.02"]

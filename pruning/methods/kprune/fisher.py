@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pruning.calibration.batches import Batch
 from pruning.families.base import EncoderAdapter
+from pruning.methods.disk_store import Spill
 from pruning.methods.likelihood import likelihood_gradients
 from pruning.methods.placement import Placement
 from pruning.methods.shards import sum_over_processes
-from pruning.methods.spill import Spill
 
 DAMPING = 0.1
 """How much of the identity is mixed into the metric, relative to its mean diagonal."""

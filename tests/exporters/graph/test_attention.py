@@ -6,14 +6,14 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters.graph.attention import (
+from exporters.onnx.passes.attention import (
     AttentionForm,
     attend_token_major,
     decompose_attention,
     fold_attention_biases,
     heads_of,
 )
-from exporters.graph.editing import constant_of
+from exporters.onnx.passes.editing import constant_of
 from exporters.runners.base import Array
 
 TEXT = """

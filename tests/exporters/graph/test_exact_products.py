@@ -11,13 +11,13 @@ import pytest
 from processors.harness import Processor, run_on
 from tiny_models import WORDS
 
-from exporters.graph.editing import constant_of, input_of
-from exporters.graph.int8 import CPU, MatmulError, quantize_matmuls, saturation_free_scales
-from exporters.onnx_export import exported_graph
+from exporters.onnx.export import exported_graph
+from exporters.onnx.passes.editing import constant_of, input_of
+from exporters.onnx.passes.int8 import CPU, MatmulError, quantize_matmuls, saturation_free_scales
+from exporters.onnx.write import write_variant
 from exporters.precision import Precision
 from exporters.runners.base import Array
 from exporters.variant import Runtime, Variant
-from exporters.variants import write_variant
 from kprune_export.model_export import model_spec
 from pruning import ServingModule, load_checkpoint
 from pruning.calibration.examples import Example

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from exporters.errors import ExportError
-from exporters.graph import int8
-from exporters.graph.editing import constant_of
-from exporters.graph.int8 import (
+from exporters.onnx.passes import int8
+from exporters.onnx.passes.editing import constant_of
+from exporters.onnx.passes.embedding_tables import quantize_tables
+from exporters.onnx.passes.int8 import (
     CPU,
     TENSORRT,
     IntegerForm,
@@ -25,7 +26,6 @@ from exporters.graph.int8 import (
     saturation_free_scales,
     symmetric_scales,
 )
-from exporters.graph.tables import quantize_tables
 
 TEXT = "two (float[B,4] x) => (float[B,3] y, float[B,2] z) { y = MatMul(x, w) z = MatMul(x, v) }"
 
@@ -173,7 +173,7 @@ def test_ranges_need_texts(graph_of: Any, numbers: Any) -> None:
 def test_a_table_by_hand(
     graph_of: Any, run_graph: Any, numbers: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporters.graph.tables.SMALLEST_TABLE", 6)
+    monkeypatch.setattr("exporters.onnx.passes.embedding_tables.SMALLEST_TABLE", 6)
     text = "lookup (int64[S] ids) => (float[S,2] y, float[S,2] z) { y = Gather(large, ids) z = Gather(small, ids) }"
     large = np.float32([[127, -1.2], [0, 0], [0.254, 0.1]])
     small = numbers(2, 2)

@@ -6,10 +6,10 @@ import onnx_ir as ir
 import pytest
 
 from exporters.errors import ExportError
-from exporters.graph.editing import constant_of
-from exporters.graph.emulation import emulate_bfloat16
-from exporters.graph.precision import lower_precision
-from exporters.onnx_file import bytes_by_type
+from exporters.onnx.file import bytes_by_type
+from exporters.onnx.passes.bfloat16_emulation import emulate_bfloat16
+from exporters.onnx.passes.editing import constant_of
+from exporters.onnx.passes.low_precision import lower_precision
 
 TEXT = """
 small (int64[B,S] ids, bool[B,1,S] mask) => (float[B,3] y) {

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters.graph.residuals import subtract_residuals
+from exporters.onnx.passes.residuals import subtract_residuals
 
 TEXT = """
 block (float[B,S,4] x) => (float[B,S,4] y, float[B,S,4] z) {{

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters.graph.int8 import (
+from exporters.onnx.passes.int8 import (
     CPU,
     LARGEST_ERROR,
     MatmulError,
@@ -13,7 +13,7 @@ from exporters.graph.int8 import (
     quantize_matmuls,
     relative_errors,
 )
-from exporters.graph.smoothing import smooth_activations, smoothing_scales
+from exporters.onnx.passes.smoothing import smooth_activations, smoothing_scales
 from exporters.runners.base import Array
 
 TEXT = "two (float[B,4] x) => (float[B,3] y, float[B,2] z) { y = MatMul(x, w) z = MatMul(x, v) }"

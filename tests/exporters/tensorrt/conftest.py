@@ -10,8 +10,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from torch import nn
 
 from exporters.inputs import synthetic_inputs
-from exporters.onnx_export import onnx_from_torch
-from exporters.onnx_file import OnnxArtefact
+from exporters.onnx.export import onnx_from_torch
+from exporters.onnx.file import OnnxArtefact
 from exporters.precision import Precision
 from exporters.spec import ModelSpec, Shape
 from exporters.tensorrt import EngineArtefact, EngineSettings, engine_from_onnx

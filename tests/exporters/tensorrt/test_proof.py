@@ -11,7 +11,7 @@ from exporters.precision import GraphWeights, Precision
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.network import load_graph, parse_network
-from exporters.tensorrt.proof import PrecisionProof, prove_network, prove_plan, weights_by_format
+from exporters.tensorrt.precision_check import PrecisionProof, prove_network, prove_plan, weights_by_format
 
 MIB = 2**20
 LOG = """Layers:

@@ -13,8 +13,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from exporters.errors import EngineError, ShapeError
-from exporters.onnx_export import onnx_from_torch
-from exporters.onnx_file import OnnxArtefact
+from exporters.onnx.export import onnx_from_torch
+from exporters.onnx.file import OnnxArtefact
 from exporters.precision import Precision
 from exporters.spec import BATCH, ModelSpec, Shape, TensorSpec
 from exporters.tensorrt import EngineSettings, OptimizationProfile, engine_from_onnx

@@ -12,7 +12,7 @@ from torch import nn
 
 from exporters.errors import EngineError, MissingRuntimeError, ShapeError
 from exporters.inputs import synthetic_inputs
-from exporters.parity import FLOAT32_TOLERANCE, Tolerance, check_parity
+from exporters.parity.check import FLOAT32_TOLERANCE, Tolerance, check_parity
 from exporters.precision import Precision
 from exporters.runners import tensorrt_runner
 from exporters.runners.tensorrt_runner import TensorRTRunner, open_plan

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from exporters.errors import EngineError
-from exporters.gpu import GpuRecord
+from exporters.machine.gpu import GpuRecord
 from exporters.tensorrt.bindings import load_bindings
-from exporters.tensorrt.sidecar import EngineMachine, EngineRecord, check_machine, check_plan
+from exporters.tensorrt.engine_record import EngineMachine, EngineRecord, check_machine, check_plan
 
 H200 = GpuRecord(name="NVIDIA H200", compute_capability="9.0", memory_gib=140.0, driver="580.95", cuda="13.0")
 H100 = H200.model_copy(update={"name": "NVIDIA H100"})

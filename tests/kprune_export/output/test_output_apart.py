@@ -10,9 +10,9 @@ import pytest
 from output_folders import tree
 
 from kprune_export.errors import OutputFolderError
-from kprune_export.output.files import check_new, write_new
-from kprune_export.output.inputs import check_apart
-from kprune_export.pipeline import Outcome
+from kprune_export.output_folder.files import check_new, write_new
+from kprune_export.output_folder.inputs import check_apart
+from kprune_export.pipeline.run import Outcome
 
 Cli = Callable[..., int]
 Run = Callable[..., str]

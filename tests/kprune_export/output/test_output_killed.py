@@ -19,12 +19,12 @@ from kprune_export.bundle.layout import MANIFEST, WORK
 from kprune_export.bundle.signature import sign_bundle, signature_problem
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import Workspace
-from kprune_export.compare.folder import RESULTS, ComparisonFolder
-from kprune_export.compare.request import CellRequest
-from kprune_export.compare.results import Cell, Comparison
 from kprune_export.errors import BundleError
-from kprune_export.output.publication import PUBLICATION
-from kprune_export.pipeline import Outcome
+from kprune_export.experiments.compare.folder import RESULTS, ComparisonFolder
+from kprune_export.experiments.compare.request import CellRequest
+from kprune_export.experiments.compare.results import Cell, Comparison
+from kprune_export.output_folder.publication import PUBLICATION
+from kprune_export.pipeline.run import Outcome
 from kprune_export.triton.folder import write_folder
 from kprune_export.triton.record import RECORD, RepositoryRecord
 from kprune_export.triton.repository import (

@@ -17,12 +17,12 @@ from kprune_export.bundle.layout import MANIFEST, WORK
 from kprune_export.bundle.manifest import StageRecord
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import Workspace
-from kprune_export.compare.folder import ComparisonFolder
 from kprune_export.errors import OutputFolderError
-from kprune_export.output.work import LOCK
-from kprune_export.pipeline import Outcome, Reporter, SilentReporter, export, prune_and_build
-from kprune_export.recipe import Recipe
-from kprune_export.stages.base import ShareDone
+from kprune_export.experiments.compare.folder import ComparisonFolder
+from kprune_export.output_folder.work import LOCK
+from kprune_export.pipeline.run import Outcome, Reporter, SilentReporter, export, prune_and_build
+from kprune_export.pipeline.stages.stage import ShareDone
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.folder import write_folder
 
 MakeRecipe = Callable[..., Recipe]

@@ -11,12 +11,12 @@ from output_folders import build, manifest_of, run_stage, tree
 
 from kprune_export.bundle.layout import MANIFEST, WORK
 from kprune_export.bundle.workspace import Workspace, replace_bundle
-from kprune_export.compare.folder import ComparisonFolder
 from kprune_export.errors import BundleError, OutputFolderError
-from kprune_export.output.folder import OutputFolder
-from kprune_export.pipeline import Outcome
-from kprune_export.results_folder import ResultsFolder
-from kprune_export.sweep.folder import SweepFolder
+from kprune_export.experiments.compare.folder import ComparisonFolder
+from kprune_export.experiments.results_folder import ResultsFolder
+from kprune_export.experiments.sweep.folder import SweepFolder
+from kprune_export.output_folder.transaction import OutputFolder
+from kprune_export.pipeline.run import Outcome
 from kprune_export.triton.folder import REPOSITORY, write_folder
 from kprune_export.triton.record import RECORD
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.latency import TimingSettings
+from exporters.timing.latency import TimingSettings
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -13,7 +13,7 @@ def short_tables() -> Iterator[None]:
     """Time each model of a latency table for a shorter time than a real one: only widths depend on it here."""
     with pytest.MonkeyPatch.context() as patch:
         short = TimingSettings(warmup_s=0.01, seconds=0.02, min_blocks=3, block_s=0.005)
-        patch.setattr("exporters.latency_table.measure.TIMING", short)
+        patch.setattr("exporters.timing.latency_table.measure.TIMING", short)
         yield
 
 

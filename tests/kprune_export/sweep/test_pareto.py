@@ -8,18 +8,18 @@ from xml.etree import ElementTree
 import pytest
 
 from exporters.errors import ShapeError
-from exporters.fidelity import FidelityMeasure
-from exporters.machine import describe_machine
-from exporters.metrics import TaskMetric
+from exporters.machine.description import describe_machine
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.bundle.verdict import FidelityWarning, GateResult
 from kprune_export.errors import NoTrialError
-from kprune_export.sweep.figure import draw
-from kprune_export.sweep.pareto import Point, dominated
-from kprune_export.sweep.recommend import Wish, recommend
-from kprune_export.sweep.record import SweepRecord, Trial, TrialFigures, TrialLatency, with_dominated
-from kprune_export.sweep.run import exit_code
-from kprune_export.sweep.table import markdown
+from kprune_export.evaluation.fidelity import FidelityMeasure
+from kprune_export.evaluation.metrics import TaskMetric
+from kprune_export.experiments.sweep.figure import draw
+from kprune_export.experiments.sweep.pareto import Point, dominated
+from kprune_export.experiments.sweep.recommend import Wish, recommend
+from kprune_export.experiments.sweep.record import SweepRecord, Trial, TrialFigures, TrialLatency, with_dominated
+from kprune_export.experiments.sweep.run import exit_code
+from kprune_export.experiments.sweep.table import markdown
 
 Cli = Callable[..., int]
 

@@ -8,9 +8,9 @@ import pytest
 
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
-from kprune_export.sweep.messages import Order
-from kprune_export.sweep.ray_trials import RayTrials
-from kprune_export.sweep.record import SweepRecord
+from kprune_export.experiments.sweep.messages import Order
+from kprune_export.experiments.sweep.ray_trials import RayTrials
+from kprune_export.experiments.sweep.record import SweepRecord
 
 Cli = Callable[..., int]
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install -c constraints.txt '.[ray]'")

@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from exporters.latency_table.record import LatencyTable
+from exporters.timing.latency_table.table import LatencyTable
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
-from kprune_export.sweep.launch import LocalTrials
-from kprune_export.sweep.messages import Order
-from kprune_export.sweep.record import SweepRecord
-from kprune_export.sweep.turns import Turns
+from kprune_export.experiments.sweep.exclusive_timing import Turns
+from kprune_export.experiments.sweep.launch import LocalTrials
+from kprune_export.experiments.sweep.messages import Order
+from kprune_export.experiments.sweep.record import SweepRecord
 
 Cli = Callable[..., int]
 DENSE, PRUNED = "onnxruntime-fp32-dense", "onnxruntime-fp32-1.1x"
@@ -136,7 +136,7 @@ def latency_of(output: Path, name: str) -> tuple[bytes, int]:
 
 def test_a_worker_that_dies_is_a_failed_trial(tmp_path: Path) -> None:
     def kill_worker() -> None:
-        workers = [x for x in psutil.Process().children() if "kprune_export.sweep.worker" in x.cmdline()]
+        workers = [x for x in psutil.Process().children() if "kprune_export.experiments.sweep.worker" in x.cmdline()]
         if workers:
             workers[0].kill()
 

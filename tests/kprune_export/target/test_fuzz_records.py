@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from exporters.fidelity import FidelityMeasure
-from exporters.latency_table.record import CostCurve, EncoderDimensions, LatencyTable, ShapeTable
-from exporters.machine import describe_machine
+from exporters.machine.description import describe_machine
+from exporters.timing.latency_table.table import CostCurve, EncoderDimensions, LatencyTable, ShapeTable
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.errors import exit_code_of
-from kprune_export.sweep.record import SweepRecord, Trial, TrialFigures, TrialLatency
-from kprune_export.target.record import LatencyTarget, SensitivityRecord, TargetRecord, TargetShape
-from kprune_export.target.search import TimeSearch
+from kprune_export.evaluation.fidelity import FidelityMeasure
+from kprune_export.experiments.sweep.record import SweepRecord, Trial, TrialFigures, TrialLatency
+from kprune_export.latency_target.record import LatencyTarget, SensitivityRecord, TargetRecord, TargetShape
+from kprune_export.latency_target.search import TimeSearch
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 
 SIZES = EncoderDimensions(family="bert", layers=1, hidden_size=16, heads=4, head_size=4, neurons=32)

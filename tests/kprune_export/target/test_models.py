@@ -10,14 +10,14 @@ import torch
 from tiny_models import TINY_FAMILIES
 
 from exporters.errors import ExportError
-from exporters.graph.widths import UniformWidths, WidthTemplate
 from exporters.inputs import synthetic_inputs
-from exporters.onnx_export import exported_graph
+from exporters.onnx.export import exported_graph
+from exporters.onnx.passes.widths import UniformWidths, WidthTemplate
 from exporters.precision import Precision
 from exporters.spec import Shape
 from exporters.variant import Runtime, Variant
+from kprune_export.latency_target.timed_models import OnnxModels, TorchModels
 from kprune_export.model_export import model_spec
-from kprune_export.target.models import OnnxModels, TorchModels
 from pruning import ServingModule, load_checkpoint
 
 

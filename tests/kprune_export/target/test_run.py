@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from exporters.latency_table.record import LatencyTable
+from exporters.timing.latency_table.table import LatencyTable
 from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
-from kprune_export.gates import judge
-from kprune_export.pipeline import Outcome, SilentReporter, prune_and_build
-from kprune_export.recipe import Recipe
-from kprune_export.target.record import SensitivityRecord, TargetRecord
-from kprune_export.target.search import TimeSearch
+from kprune_export.gates.evaluate import judge
+from kprune_export.latency_target.record import SensitivityRecord, TargetRecord
+from kprune_export.latency_target.search import TimeSearch
+from kprune_export.pipeline.run import Outcome, SilentReporter, prune_and_build
+from kprune_export.recipe.recipe import Recipe
 from pruning.plan import PruningPlan
 
 SETTINGS: dict[str, Any] = {"shapes": "4x32", "target_speedup": 1.3, "align": 128, "timing_seconds": 0.3}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import tritonserver_harness
 
-from kprune_export.pipeline import Outcome, prune_and_build
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import Outcome, prune_and_build
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.repository import RepositoryRequest, write_repository
 
 MakeRecipe = Callable[..., Recipe]

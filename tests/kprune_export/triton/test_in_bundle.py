@@ -10,8 +10,8 @@ import pytest
 from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, RecipeError
-from kprune_export.pipeline import Outcome, prune_and_build
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import Outcome, prune_and_build
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.record import RepositoryRecord
 
 MakeCheckpoint = Callable[..., Path]

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporters.parity import Tolerance
+from exporters.parity.check import Tolerance
+from kprune_export.triton.instance_groups import Places
 from kprune_export.triton.judging import AnswerText, ExpectedAnswers, ExpectedEntities, TokenText
-from kprune_export.triton.places import Places
 
 TIGHT, LOOSE = Tolerance(absolute=1e-6, relative=0), Tolerance(absolute=0.2, relative=0)
 BIO = ("O", "B-PER", "I-PER")

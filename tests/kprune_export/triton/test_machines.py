@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import tritonclient.grpc
 
-from exporters.gpu import GpuRecord
-from exporters.machine import MachineRecord
+from exporters.machine.description import MachineRecord
+from exporters.machine.gpu import GpuRecord
 from kprune_export.errors import BundleError, VerificationError
-from kprune_export.pipeline import Outcome, validate
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import Outcome, validate
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.check import Load, check_server
 from kprune_export.triton.config import read_config
 from kprune_export.triton.machines import machine_name

@@ -15,8 +15,8 @@ from google.protobuf import json_format
 from exporters.errors import MissingRuntimeError
 from kprune_export.bundle.layout import WORK
 from kprune_export.errors import BundleError, OutputFolderError, RecipeError, VerificationError
-from kprune_export.pipeline import Outcome, prune_and_build
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import Outcome, prune_and_build
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton import repository
 from kprune_export.triton.config import read_config
 from kprune_export.triton.encoders import choose_variants

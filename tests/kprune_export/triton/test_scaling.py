@@ -2,11 +2,11 @@
 
 import pytest
 
-from exporters.latency import LatencyReport, Measured, ShapeLatency, latency_stats
-from exporters.machine import MachineRecord
-from exporters.noise import Disturbance
+from exporters.machine.description import MachineRecord
 from exporters.spec import Shape
 from exporters.tensorrt.profiles import OptimizationProfile
+from exporters.timing.latency import LatencyReport, Measured, ShapeLatency, latency_stats
+from exporters.timing.noise import Disturbance
 from exporters.variant import Runtime
 from kprune_export.errors import BundleError
 from kprune_export.triton.scaling import batching, instances, profile_limits, warmup_shapes

@@ -20,7 +20,7 @@ from tiny_models import WORDS
 from exporters.errors import MissingRuntimeError
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
 from kprune_export.errors import BundleError
-from kprune_export.pipeline import Outcome
+from kprune_export.pipeline.run import Outcome
 from kprune_export.triton.check import Load, check_server
 from kprune_export.triton.clients import open_client
 from kprune_export.triton.config import CONFIG, read_config

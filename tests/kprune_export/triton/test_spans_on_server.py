@@ -13,8 +13,8 @@ import torch
 import transformers
 import tritonclient.utils
 
-from kprune_export.pipeline import prune_and_build
-from kprune_export.recipe import Recipe
+from kprune_export.pipeline.run import prune_and_build
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.check import Load, check_server
 from kprune_export.triton.clients import open_client
 from kprune_export.triton.repository import RepositoryRequest, write_repository

@@ -4,10 +4,10 @@ import torch
 
 from pruning import load_checkpoint
 from pruning.calibration.batches import Batch
+from pruning.methods.disk_store import Spill
 from pruning.methods.kprune.fisher import DAMPING, fisher_information, metric_root
 from pruning.methods.kprune.sensitivity import measured_widths, sensitivity_curves
 from pruning.methods.placement import CPU
-from pruning.methods.spill import Spill
 
 
 def test_information_is_what_autograd_finds_over_the_whole_model(classifier: Path, batches: tuple[Batch, ...]) -> None:

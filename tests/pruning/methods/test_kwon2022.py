@@ -9,12 +9,12 @@ from pruning import load_checkpoint
 from pruning.calibration.batches import Batch
 from pruning.flops import UnitCosts
 from pruning.methods.base import PruningRun
+from pruning.methods.disk_store import Spill
 from pruning.methods.kwon2022.fisher import fisher_block, fisher_diagonal, mask_gradients, text_gradients
 from pruning.methods.kwon2022.method import FisherMasks
 from pruning.methods.kwon2022.search import rearrange, search_masks
 from pruning.methods.placement import CPU
 from pruning.methods.settings import PruningSettings
-from pruning.methods.spill import Spill
 
 
 def test_mask_gradients_by_hand() -> None:

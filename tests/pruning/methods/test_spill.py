@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pruning.methods.spill import Spill
+from pruning.methods.disk_store import Spill
 
 
 def test_what_is_put_comes_back(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_full_disk_is_named() -> None:
 
 def test_nothing_is_left_by_a_process_that_is_killed(tmp_path: Path) -> None:
     program = (
-        "import os, pathlib, sys, torch; from pruning.methods.spill import Spill;"
+        "import os, pathlib, sys, torch; from pruning.methods.disk_store import Spill;"
         "spill = Spill(pathlib.Path(sys.argv[1])); spill.put(0, torch.zeros(9)); os.kill(os.getpid(), 9)"
     )
     ended = subprocess.run([sys.executable, "-c", program, tmp_path], cwd=Path(__file__).parents[3], check=False)

@@ -1,0 +1,1 @@
+"""The machine: its processors, GPU, quota and load."""

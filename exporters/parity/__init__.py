@@ -1,0 +1,1 @@
+"""Parity: whether an artefact gives what the model it was made from gives."""

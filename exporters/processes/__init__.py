@@ -1,0 +1,1 @@
+"""Child processes: how they are started, and that none outlives its parent."""

@@ -1,0 +1,1 @@
+"""Latency: timers, measurement in turn, isolation, noise, and latency tables."""

@@ -1,0 +1,1 @@
+"""Several runs compared: methods side by side, and sweeps over speedups and precisions."""

@@ -1,0 +1,1 @@
+"""Gates and default limits, evaluated against what was measured."""

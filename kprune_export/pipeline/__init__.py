@@ -1,0 +1,1 @@
+"""Runs: preflight, stages, and the commands made of them."""

@@ -1,0 +1,157 @@
+"""Export the pruned checkpoint and its dense twin to ONNX, in the same variants."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnx_ir as ir
+
+from exporters.errors import ExportError
+from exporters.onnx.export import OPSET, exported_graph
+from exporters.onnx.write import GraphRecord, write_variant
+from exporters.precision import Precision
+from exporters.runners.base import Feeds
+from exporters.variant import Variant
+from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER, Files
+from kprune_export.bundle.variant_report import Reports
+from kprune_export.model_export import feeds_of, model_spec
+from kprune_export.pipeline.job import Job
+from kprune_export.pipeline.stages.stage import Desk, Stage
+from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
+from pruning.serving import ServingModule
+
+DENSE_FOLDER = "dense"
+DENSE_ENGINES = f"dense-{ENGINES}"
+
+
+def exported_checkpoint(job: Job, files: Files) -> EncoderCheckpoint:
+    """Return the checkpoint that a bundle's ONNX is made from: the pruned one, or the source itself."""
+    if job.ships_checkpoint:
+        return load_checkpoint(files(CHECKPOINT))
+    return job.source
+
+
+class VariantFolders(NamedTuple):
+    """Where a model's variants are: the ONNX files, and the engines where this machine uses them."""
+
+    graphs: Path
+    engines: Path | None
+
+
+def shipped_folders(job: Job, files: Files) -> VariantFolders:
+    """Return where the variants that ship are."""
+    return VariantFolders(files(ONNX_FOLDER), files(ENGINES) if job.builds_engines else None)
+
+
+def dense_folders(job: Job, files: Files) -> VariantFolders:
+    """Return where the dense twin's variants are."""
+    return VariantFolders(files(DENSE_FOLDER), files(DENSE_ENGINES) if job.times_engines else None)
+
+
+def range_feeds(checkpoint: EncoderCheckpoint, job: Job, variants: Sequence[Variant]) -> tuple[Feeds, ...]:
+    """Return calibration texts as batches of inputs, to measure int8's ranges on; none where no variant is int8."""
+    if not _quantizes(variants):
+        return ()
+    return feeds_of(checkpoint, job.calibration, job.recipe.seed)
+
+
+def write_variants(
+    checkpoint: EncoderCheckpoint,
+    job: Job,
+    variants: Sequence[Variant],
+    folder: Path,
+    desk: Desk,
+    optional: Sequence[Variant] = (),
+) -> None:
+    """Export a checkpoint once and write it in all variants, with a record of what their graphs are.
+
+    Args:
+        checkpoint: what is exported.
+        job: the run.
+        variants: what is written.
+        folder: where; it is made.
+        desk: where the stage works.
+        optional: more variants; why one of them cannot be made is recorded instead of raised.
+
+    Raises:
+        ExportError: the checkpoint cannot be exported, or brought into the form of one of the variants.
+
+    """
+    spec = model_spec(checkpoint, job.versions)
+    feeds = range_feeds(checkpoint, job, (*variants, *optional))
+    folder.mkdir()
+    graph: list[ir.Model] = []  # exported only where a variant is left to write
+    records: dict[str, GraphRecord] = {}
+    problems: dict[str, str] = {}
+    for number, variant in enumerate(total := (*variants, *optional)):
+
+        def write(target: Path, variant: Variant = variant) -> GraphRecord:
+            if not graph:
+                graph.append(exported_graph(ServingModule(checkpoint), spec))
+            return write_variant(graph[0], spec, variant, target, feeds, job.threads)
+
+        desk.progress(0.5 + 0.5 * number / len(total))
+        try:
+            records[str(variant)] = desk.parts.files_once(str(variant), GraphRecord, write, folder)
+        except ExportError as error:
+            if variant not in optional:
+                raise
+            problems[str(variant)] = str(error)
+    Reports[GraphRecord](variants=records, problems=problems).write(folder / GRAPHS)
+    desk.progress(1.0)
+
+
+class ExportStage(Stage):
+    """Export the run's checkpoint: writes the variants into onnx/."""
+
+    name = "export"
+    title = "Exporting to ONNX"
+    outputs = (ONNX_FOLDER,)
+    needs: tuple[str, ...] = ("prune",)
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return the source, the opset, and the variants."""
+        return _export_settings(job, job.variants)
+
+    def execute(self, job: Job, desk: Desk) -> None:
+        """Export and check the graphs."""
+        checkpoint = exported_checkpoint(job, desk.files)
+        write_variants(checkpoint, job, job.variants, desk.folder / ONNX_FOLDER, desk)
+
+
+class ExportSourceStage(ExportStage):
+    """Export the source as it is, without pruning."""
+
+    needs = ()
+
+
+class DenseTwinStage(Stage):
+    """Export the dense source in the same variants, and in fp32, to compare with."""
+
+    name = "dense-twin"
+    title = "Exporting the dense twin"
+    outputs = (DENSE_FOLDER,)
+    transient = True
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return the source, the opset, and the variants."""
+        return _export_settings(job, (*job.dense_variants, *job.optional_dense))
+
+    def execute(self, job: Job, desk: Desk) -> None:
+        """Export and check the graphs; whether they are right is for the parity stage to say."""
+        folder = desk.folder / DENSE_FOLDER
+        write_variants(job.take_dense(), job, job.dense_variants, folder, desk, job.optional_dense)
+
+
+def _quantizes(variants: Sequence[Variant]) -> bool:
+    return any(variant.precision is Precision.INT8 for variant in variants)
+
+
+def _export_settings(job: Job, variants: Sequence[Variant]) -> dict[str, Any]:
+    calibration = {"calibration": job.calibration_record.sha256, "seed": job.recipe.seed}
+    return {
+        "source": job.source_record.model_dump(exclude={"model"}),
+        "opset": OPSET,
+        "variants": [str(variant) for variant in variants],
+        **(calibration if _quantizes(variants) else {}),
+    }

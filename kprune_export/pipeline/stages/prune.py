@@ -1,0 +1,82 @@
+"""Prune the dense checkpoint: the plan, and the checkpoint rebuilt from it."""
+
+from pathlib import Path
+from typing import Any
+
+from kprune_export.bundle.layout import CHECKPOINT, PLAN
+from kprune_export.pipeline.distributed import PruningTask, helped
+from kprune_export.pipeline.job import Job
+from kprune_export.pipeline.stages.stage import Desk, ShareDone, Stage
+from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.checkpoint.save import save_pruned
+from pruning.methods.settings import PruningSettings
+from pruning.plan import PruningPlan
+from pruning.prune import prune_checkpoint
+
+
+class PruneStage(Stage):
+    """K-prune: writes plan.json and checkpoint/."""
+
+    name = "prune"
+    title = "Pruning"
+    outputs: tuple[str, ...] = (PLAN, CHECKPOINT)
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Return the source, the texts, and the method's settings."""
+        return {
+            "source": job.source_record.model_dump(exclude={"model"}),
+            "calibration": job.calibration_record.sha256,
+            "seed": job.recipe.seed,
+            "method": job.recipe.pruning.model_dump(),
+            "placement": repr(job.placement),
+        }
+
+    def execute(self, job: Job, desk: Desk) -> None:
+        """Prune and save; finished sublayers stay in the scratch folder for a run that is killed."""
+        save(*pruned(job, job.recipe.pruning, desk.scratch, desk.progress), desk.folder)
+
+
+def pruned(
+    job: Job, settings: PruningSettings, journal: Path, progress: ShareDone
+) -> tuple[EncoderCheckpoint, PruningPlan]:
+    """Prune a job's model, and return it with its plan.
+
+    Args:
+        job: the model and the texts.
+        settings: the method and its budget, or widths.
+        journal: where finished steps are kept.
+        progress: told the share that is done.
+
+    """
+    checkpoint = job.take_dense()
+    with helped(pruning_task(job, settings, journal)):
+        plan = prune_checkpoint(checkpoint, job.calibration, settings, job.placement, journal, progress)
+    return checkpoint, plan
+
+
+def save(checkpoint: EncoderCheckpoint, plan: PruningPlan, folder: Path) -> None:
+    """Write a pruned model's plan and its checkpoint."""
+    (folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
+    save_pruned(checkpoint, plan, folder / CHECKPOINT)
+
+
+def pruning_task(job: Job, settings: PruningSettings, journal: Path) -> PruningTask:
+    """Return what a job prunes as other processes are told it.
+
+    Args:
+        job: the model and the texts.
+        settings: the method, its budget and its seed, which is the one that the texts were drawn with.
+        journal: where finished steps are kept.
+
+    """
+    return PruningTask(
+        model=str(job.source.folder.path.resolve()),
+        source=job.source.identity,
+        allow_pickle=job.recipe.allow_pickle,
+        pooling=job.source.pooling,
+        texts=tuple((x.text, x.pair) for x in job.calibration),
+        settings=settings,
+        device=job.recipe.device,
+        offload=job.recipe.offload,
+        journal=str(journal.resolve()),
+    )

@@ -1,0 +1,1 @@
+"""The recipe: all settings of a run, from flags, YAML or Python."""
