@@ -33,9 +33,9 @@ from exporters.timing.latency import TimingSettings
 from exporters.timing.latency_table.table import LatencyTable, Widths
 from exporters.variant import Runtime, Variant
 from kprune_export.latency_target.profile import profile_target
-from kprune_export.latency_target.record import LatencyTarget, TargetRecord, TargetShape
 from kprune_export.latency_target.request import default_alignment
 from kprune_export.latency_target.search import TimeSearch
+from kprune_export.latency_target.target_record import LatencyTarget, TargetRecord, TargetShape
 from kprune_export.latency_target.timed_models import OnnxModels
 from kprune_export.latency_target.trial_timing import Rehearsals, rehearsals
 from kprune_export.model_export import feeds_of

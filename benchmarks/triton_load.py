@@ -34,8 +34,8 @@ from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.clients import open_client
 from kprune_export.triton.config import VERSION, read_config, write_config
 from kprune_export.triton.encoders import GRAPH_FILE
-from kprune_export.triton.record import RepositoryRecord
 from kprune_export.triton.repository import RepositoryRequest, write_repository
+from kprune_export.triton.repository_record import RepositoryRecord
 from kprune_export.triton.requests import input_spec
 from kprune_export.triton.server import find_server, running_server
 from pruning.calibration.examples import read_examples

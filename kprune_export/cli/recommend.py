@@ -37,7 +37,7 @@ def recommend(
     """
     from kprune_export.experiments.sweep.recommend import Wish
     from kprune_export.experiments.sweep.recommend import recommend as run
-    from kprune_export.experiments.sweep.record import SweepRecord
+    from kprune_export.experiments.sweep.sweep_record import SweepRecord
 
     record = SweepRecord.read(folder)
     found = run(record, Wish(min_fidelity=min_fidelity, shape=shape, max_size_mib=max_size_mib))

@@ -62,7 +62,7 @@ def serve_check(
     import contextlib
 
     from kprune_export.triton.check import Load, check_server
-    from kprune_export.triton.record import RepositoryRecord
+    from kprune_export.triton.repository_record import RepositoryRecord
     from kprune_export.triton.server import Endpoints, find_server, running_server
     from pruning.calibration.docstrings import docstring_examples
     from pruning.calibration.examples import read_examples

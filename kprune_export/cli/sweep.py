@@ -10,7 +10,7 @@ from kprune_export.cli.options import given
 from kprune_export.cli.printing import print_json
 
 if TYPE_CHECKING:
-    from kprune_export.experiments.sweep.record import SweepRecord
+    from kprune_export.experiments.sweep.sweep_record import SweepRecord
 
 FAMILY = "Family"
 

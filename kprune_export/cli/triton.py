@@ -10,7 +10,7 @@ from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 
 if TYPE_CHECKING:
-    from kprune_export.triton.record import RepositoryRecord
+    from kprune_export.triton.repository_record import RepositoryRecord
 
 
 def triton(

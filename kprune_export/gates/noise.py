@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from exporters.timing.latency_table.table import LatencyTable
 from exporters.timing.noise import noise_reason
 from kprune_export.bundle.variant_report import VariantProof
-from kprune_export.latency_target.record import TargetRecord
+from kprune_export.latency_target.target_record import TargetRecord
 
 _ADVICE = "measure again on a machine that does nothing else"
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from exporters.timing.latency import LatencyReport
-from kprune_export.latency_target.record import TargetRecord
+from kprune_export.latency_target.target_record import TargetRecord
 
 
 @dataclass(frozen=True)

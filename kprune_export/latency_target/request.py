@@ -9,7 +9,7 @@ from exporters.runners.availability import runs_here
 from exporters.spec import Shape
 from exporters.timing.latency_table.table import EncoderDimensions, LatencyTable
 from kprune_export.errors import TargetError
-from kprune_export.latency_target.record import LatencyTarget, SensitivityRecord, TargetShape
+from kprune_export.latency_target.target_record import LatencyTarget, SensitivityRecord, TargetShape
 from kprune_export.recipe.recipe import Recipe
 from pruning.checkpoint.load import EncoderCheckpoint
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from exporters.timing.latency_table.table import LatencyTable, Widths
 from kprune_export.errors import TargetError
-from kprune_export.latency_target.record import LatencyTarget, Rehearsal, TargetRecord
+from kprune_export.latency_target.target_record import LatencyTarget, Rehearsal, TargetRecord
 from pruning.methods.kprune.allocation import WidthChoices, allocate, interpolate_curve
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 

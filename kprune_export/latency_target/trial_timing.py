@@ -13,8 +13,8 @@ from exporters.spec import ModelSpec, Shape
 from exporters.timing.latency import TimingSettings, timed_in_turn
 from exporters.timing.latency_table.table import Widths
 from exporters.timing.noise import Disturbance, total
-from kprune_export.latency_target.record import LatencyTarget
 from kprune_export.latency_target.search import confirmed
+from kprune_export.latency_target.target_record import LatencyTarget
 from kprune_export.latency_target.timed_models import OnnxModels
 from kprune_export.model_export import model_spec
 from pruning.checkpoint.load import EncoderCheckpoint

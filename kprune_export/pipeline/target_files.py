@@ -1,7 +1,7 @@
 """Which target a run has, and whether it is to be judged."""
 
 from kprune_export.bundle.layout import TARGET, Files
-from kprune_export.latency_target.record import TargetRecord
+from kprune_export.latency_target.target_record import TargetRecord
 from kprune_export.pipeline.job import Job
 
 

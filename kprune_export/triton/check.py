@@ -13,7 +13,7 @@ from exporters.parity.check import Tolerance
 from kprune_export.errors import ServingError
 from kprune_export.triton.clients import Client, open_client
 from kprune_export.triton.judging import Judgement, worst_of
-from kprune_export.triton.record import RepositoryRecord
+from kprune_export.triton.repository_record import RepositoryRecord
 from kprune_export.triton.requests import Reference, Request, encoder_requests, text_requests
 from kprune_export.triton.server import Endpoints
 from pruning.calibration.examples import Example

@@ -13,7 +13,7 @@ import numpy as np
 from exporters.errors import MissingRuntimeError
 from exporters.spec import Shape
 from kprune_export.errors import BundleError
-from kprune_export.triton.record import EncoderRecord, RepositoryRecord, TextRecord
+from kprune_export.triton.repository_record import EncoderRecord, RepositoryRecord, TextRecord
 from kprune_export.triton.tensors import STRING, ServedTensor, per_token
 
 CONFIG, CONFIGS, VERSION = "config.pbtxt", "configs", "1"

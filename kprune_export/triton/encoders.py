@@ -19,7 +19,7 @@ from kprune_export.errors import BundleError
 from kprune_export.model_export import tolerance_of
 from kprune_export.triton import scaling
 from kprune_export.triton.machines import Timings
-from kprune_export.triton.record import Backend, EncoderRecord, MachineConfig
+from kprune_export.triton.repository_record import Backend, EncoderRecord, MachineConfig
 from kprune_export.triton.tensors import ServedTensor, check_same, graph_tensors
 
 GRAPH_FILE, PLAN_FILE = "model.onnx", "model.plan"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kprune_export.output_folder.ownership import FolderKind, check_output
 from kprune_export.output_folder.transaction import OutputFolder
-from kprune_export.triton.record import RECORD, RepositoryRecord
+from kprune_export.triton.repository_record import RECORD, RepositoryRecord
 
 
 def _listed(output: Path) -> frozenset[str]:

@@ -19,7 +19,7 @@ from kprune_export.triton.config import VERSION, machine_configs, repository_con
 from kprune_export.triton.encoders import choose_variants, serve_variant
 from kprune_export.triton.folder import check_folder, write_folder
 from kprune_export.triton.machines import Timings, by_machine, read_timings, read_validations
-from kprune_export.triton.record import RECORD, Backend, RepositoryRecord
+from kprune_export.triton.repository_record import RECORD, Backend, RepositoryRecord
 from kprune_export.triton.text import ANSWERS, TOKENIZER, text_record
 from pruning.checkpoint.load import load_checkpoint
 

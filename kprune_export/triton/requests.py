@@ -27,7 +27,7 @@ from kprune_export.triton.judging import (
     ExpectedValues,
     TokenText,
 )
-from kprune_export.triton.record import EncoderRecord, RepositoryRecord, TextRecord
+from kprune_export.triton.repository_record import EncoderRecord, RepositoryRecord, TextRecord
 from kprune_export.triton.tensors import per_token
 from kprune_export.triton.text import TOKENIZER, read_tokenizer
 from pruning.calibration.batches import encode

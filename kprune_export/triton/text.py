@@ -7,7 +7,7 @@ import tokenizers
 
 from kprune_export.errors import BundleError
 from kprune_export.evaluation.token_metrics import marks_entities
-from kprune_export.triton.record import Activation, EncoderRecord, TextRecord
+from kprune_export.triton.repository_record import Activation, EncoderRecord, TextRecord
 from kprune_export.triton.tensors import STRING, ServedTensor
 from pruning.calibration.batches import encode
 from pruning.calibration.examples import Example

@@ -17,7 +17,7 @@ from kprune_export.output_folder.publication import PUBLICATION
 from kprune_export.pipeline.run import Outcome
 from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.folder import write_folder
-from kprune_export.triton.record import RECORD
+from kprune_export.triton.repository_record import RECORD
 
 Cli = Callable[..., int]
 SOURCE = SourceRecord(model="m", weights_sha256="a", config_sha256="b", tokenizer_sha256="c")

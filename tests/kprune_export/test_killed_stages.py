@@ -13,7 +13,7 @@ import tensorrt_harness
 
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
-from kprune_export.latency_target.record import TargetRecord
+from kprune_export.latency_target.target_record import TargetRecord
 
 TESTS = Path(__file__).parents[1]
 Arguments = list[object]

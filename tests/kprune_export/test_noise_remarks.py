@@ -14,7 +14,7 @@ from kprune_export.cli.results import print_summary
 from kprune_export.diff.figures import measured
 from kprune_export.diff.read import read_bundle
 from kprune_export.experiments.sweep.recommend import Recommendation, Wish, in_words
-from kprune_export.experiments.sweep.record import Trial, _figures
+from kprune_export.experiments.sweep.sweep_record import Trial, _figures
 from kprune_export.gates.noise import noise_remarks
 from kprune_export.pipeline.run import Outcome
 from kprune_export.pipeline.summary import summarise

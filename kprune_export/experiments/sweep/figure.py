@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from kprune_export.experiments.sweep.record import SweepRecord, TrialFigures
+from kprune_export.experiments.sweep.sweep_record import SweepRecord, TrialFigures
 from kprune_export.plots import drawing
 
 _AREA = 160.0

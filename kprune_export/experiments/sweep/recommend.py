@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict
 from exporters.errors import ShapeError
 from exporters.rounding import beside, limit_text
 from kprune_export.errors import NoTrialError
-from kprune_export.experiments.sweep.record import SweepRecord, Trial, TrialFigures
+from kprune_export.experiments.sweep.sweep_record import SweepRecord, Trial, TrialFigures
 
 
 class _Record(BaseModel):

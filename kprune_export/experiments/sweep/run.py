@@ -18,8 +18,8 @@ from kprune_export.experiments.sweep.folder import (
 )
 from kprune_export.experiments.sweep.launch import ShareDone, Warn
 from kprune_export.experiments.sweep.messages import Order, TrialEnd
-from kprune_export.experiments.sweep.record import SweepRecord, Trial, read_trial, with_dominated
 from kprune_export.experiments.sweep.request import SweepRequest, TrialRequest
+from kprune_export.experiments.sweep.sweep_record import SweepRecord, Trial, read_trial, with_dominated
 from kprune_export.experiments.sweep.table import markdown
 from kprune_export.output_folder.inputs import OUTPUT, check_apart
 from kprune_export.pipeline.distributed import launched_processes

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from exporters.rounding import beside, limit_text
-from kprune_export.experiments.sweep.record import TARGET_GATE, SweepRecord, Trial, TrialFigures
+from kprune_export.experiments.sweep.sweep_record import TARGET_GATE, SweepRecord, Trial, TrialFigures
 from kprune_export.tables import Section, markdown_table, markdown_text
 
 FRONT, DOMINATED = "front", "dominated"

@@ -13,7 +13,6 @@ from kprune_export.bundle.layout import CHECKPOINT, LATENCY_TABLE, PLAN, SENSITI
 from kprune_export.errors import TargetError
 from kprune_export.gates.noise import table_remark
 from kprune_export.latency_target.profile import profile_target
-from kprune_export.latency_target.record import SensitivityRecord
 from kprune_export.latency_target.request import (
     check_reachable,
     default_alignment,
@@ -22,6 +21,7 @@ from kprune_export.latency_target.request import (
     target_of,
 )
 from kprune_export.latency_target.search import TimeSearch
+from kprune_export.latency_target.target_record import SensitivityRecord
 from kprune_export.latency_target.timed_models import OnnxModels
 from kprune_export.latency_target.trial_timing import TimedShare, rehearsals
 from kprune_export.pipeline.distributed import helped

@@ -26,13 +26,13 @@ from kprune_export.experiments.compare.results import Cell, Comparison
 from kprune_export.output_folder.publication import PUBLICATION
 from kprune_export.pipeline.run import Outcome
 from kprune_export.triton.folder import write_folder
-from kprune_export.triton.record import RECORD, RepositoryRecord
 from kprune_export.triton.repository import (
     PlannedRepository,
     ServedBundle,
     Serving,
     plan_repository,
 )
+from kprune_export.triton.repository_record import RECORD, RepositoryRecord
 
 Stages = dict[str, dict[str, str]]
 OLD: Stages = {

@@ -18,7 +18,7 @@ from kprune_export.experiments.sweep.folder import SweepFolder
 from kprune_export.output_folder.transaction import OutputFolder
 from kprune_export.pipeline.run import Outcome
 from kprune_export.triton.folder import REPOSITORY, write_folder
-from kprune_export.triton.record import RECORD
+from kprune_export.triton.repository_record import RECORD
 
 Cli = Callable[..., int]
 QUICK: list[object] = ["--samples", 60, "--threads", 2]

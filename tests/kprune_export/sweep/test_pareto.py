@@ -17,8 +17,8 @@ from kprune_export.evaluation.metrics import TaskMetric
 from kprune_export.experiments.sweep.figure import draw
 from kprune_export.experiments.sweep.pareto import Point, dominated
 from kprune_export.experiments.sweep.recommend import Wish, recommend
-from kprune_export.experiments.sweep.record import SweepRecord, Trial, TrialFigures, TrialLatency, with_dominated
 from kprune_export.experiments.sweep.run import exit_code
+from kprune_export.experiments.sweep.sweep_record import SweepRecord, Trial, TrialFigures, TrialLatency, with_dominated
 from kprune_export.experiments.sweep.table import markdown
 
 Cli = Callable[..., int]

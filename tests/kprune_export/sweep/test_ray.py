@@ -10,7 +10,7 @@ from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.experiments.sweep.messages import Order
 from kprune_export.experiments.sweep.ray_trials import RayTrials
-from kprune_export.experiments.sweep.record import SweepRecord
+from kprune_export.experiments.sweep.sweep_record import SweepRecord
 
 Cli = Callable[..., int]
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install -c constraints.txt '.[ray]'")

@@ -20,7 +20,7 @@ from kprune_export.bundle.verify import verify_bundle
 from kprune_export.experiments.sweep.exclusive_timing import Turns
 from kprune_export.experiments.sweep.launch import LocalTrials
 from kprune_export.experiments.sweep.messages import Order
-from kprune_export.experiments.sweep.record import SweepRecord
+from kprune_export.experiments.sweep.sweep_record import SweepRecord
 
 Cli = Callable[..., int]
 DENSE, PRUNED = "onnxruntime-fp32-dense", "onnxruntime-fp32-1.1x"

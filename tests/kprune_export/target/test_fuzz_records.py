@@ -17,9 +17,9 @@ from exporters.timing.latency_table.table import CostCurve, EncoderDimensions, L
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.errors import exit_code_of
 from kprune_export.evaluation.fidelity import FidelityMeasure
-from kprune_export.experiments.sweep.record import SweepRecord, Trial, TrialFigures, TrialLatency
-from kprune_export.latency_target.record import LatencyTarget, SensitivityRecord, TargetRecord, TargetShape
+from kprune_export.experiments.sweep.sweep_record import SweepRecord, Trial, TrialFigures, TrialLatency
 from kprune_export.latency_target.search import TimeSearch
+from kprune_export.latency_target.target_record import LatencyTarget, SensitivityRecord, TargetRecord, TargetShape
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 
 SIZES = EncoderDimensions(family="bert", layers=1, hidden_size=16, heads=4, head_size=4, neurons=32)

@@ -11,8 +11,8 @@ from exporters.errors import ShapeError
 from exporters.machine.description import describe_machine
 from exporters.timing.latency_table.table import CostCurve, LatencyTable, ShapeTable
 from kprune_export.errors import TargetError
-from kprune_export.latency_target.record import LatencyTarget, TargetShape
 from kprune_export.latency_target.request import check_reachable, dimensions_of, target_of
+from kprune_export.latency_target.target_record import LatencyTarget, TargetShape
 from kprune_export.pipeline.job import prepare_job
 from kprune_export.pipeline.run import prune
 from kprune_export.recipe.recipe import Recipe

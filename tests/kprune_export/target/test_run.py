@@ -16,8 +16,8 @@ from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.gates.evaluate import judge
-from kprune_export.latency_target.record import SensitivityRecord, TargetRecord
 from kprune_export.latency_target.search import TimeSearch
+from kprune_export.latency_target.target_record import SensitivityRecord, TargetRecord
 from kprune_export.pipeline.run import Outcome, SilentReporter, prune_and_build
 from kprune_export.recipe.recipe import Recipe
 from pruning.plan import PruningPlan

@@ -9,8 +9,8 @@ from exporters.machine.description import describe_machine
 from exporters.timing.latency_table.table import CostCurve, EncoderDimensions, LatencyTable, ShapeTable, Widths
 from kprune_export.errors import TargetError
 from kprune_export.latency_target.outcome import target_outcome
-from kprune_export.latency_target.record import LatencyTarget, SensitivityRecord, TargetRecord, TargetShape
 from kprune_export.latency_target.search import TimeSearch, confirmed
+from kprune_export.latency_target.target_record import LatencyTarget, SensitivityRecord, TargetRecord, TargetShape
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 
 SIZES = EncoderDimensions(family="bert", layers=2, hidden_size=64, heads=4, head_size=16, neurons=64)

@@ -12,7 +12,7 @@ from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, RecipeError
 from kprune_export.pipeline.run import Outcome, prune_and_build
 from kprune_export.recipe.recipe import Recipe
-from kprune_export.triton.record import RepositoryRecord
+from kprune_export.triton.repository_record import RepositoryRecord
 
 MakeCheckpoint = Callable[..., Path]
 MakeRecipe = Callable[..., Recipe]

@@ -17,8 +17,8 @@ from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.check import Load, check_server
 from kprune_export.triton.config import read_config
 from kprune_export.triton.machines import machine_name
-from kprune_export.triton.record import RepositoryRecord
 from kprune_export.triton.repository import RepositoryRequest, write_repository
+from kprune_export.triton.repository_record import RepositoryRecord
 from kprune_export.triton.server import running_server
 from pruning.calibration.examples import Example
 from pruning.checkpoint.source import file_sha256

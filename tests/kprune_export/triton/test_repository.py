@@ -20,8 +20,8 @@ from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton import repository
 from kprune_export.triton.config import read_config
 from kprune_export.triton.encoders import choose_variants
-from kprune_export.triton.record import RECORD, RepositoryRecord
 from kprune_export.triton.repository import RepositoryRequest, write_repository
+from kprune_export.triton.repository_record import RECORD, RepositoryRecord
 from kprune_export.triton.text import text_record
 from pruning.checkpoint.load import load_checkpoint
 from pruning.checkpoint.source import file_sha256
