@@ -79,7 +79,7 @@ def test_python_is_started_in_no_other_way() -> None:
     sources = [path for name in ("kprune_export", "pruning", "exporters") for path in (root / name).rglob("*.py")]
     starting = {path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")}
     assert starting == {"import_path.py", "guardian.py"}
-    assert '[sys.executable, "-I"' in (root / "exporters" / "guardian.py").read_text(encoding="utf-8")
+    assert '[sys.executable, "-I"' in (root / "exporters" / "processes" / "guardian.py").read_text(encoding="utf-8")
 
 
 def test_the_import_path_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
