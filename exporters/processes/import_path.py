@@ -9,7 +9,7 @@ that it can be the first one that is imported.
 import os
 import sys
 
-_PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 """The folder that holds this project's packages."""
 _STANDARD_LIBRARY = os.path.dirname(os.__file__)
 

@@ -147,7 +147,7 @@ class Manifest(_Record):
 
     @model_validator(mode="after")
     def _verdict_of_its_gates(self) -> Self:
-        implied = verdict_of(self.gates, exported=self.verdict is not None or bool(self.gates))
+        implied = verdict_of(self.gates) if self.verdict is not None or self.gates else None
         if self.verdict != implied:
             raise ValueError(f"its verdict is {self.verdict!r}, but its gates come to {implied!r}")
         return self

@@ -86,7 +86,7 @@ def test_a_run_to_a_flops_budget(runs: Runs, classifier: Path, texts_file: Path,
     expected = Counter(parts_in(whole))
     assert set(expected.values()) == {1}
     by_stage = Counter(part.partition("/")[0] for part in expected)
-    assert set(by_stage) == {"prune", "export", "dense-twin", "dense-parity", "parity", "fidelity", "latency"}
+    assert set(by_stage) == {"prune", "export", "dense-export", "dense-parity", "parity", "fidelity", "latency"}
     runs.killed_at_each({f"{stage}/": count // 2 for stage, count in by_stage.items()}, killed, log)
     assert runs.run(killed, log) == 0, said(log)
     assert Counter(parts_in(log)) == expected  # each part once, in eight runs

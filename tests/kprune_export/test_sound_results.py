@@ -163,7 +163,7 @@ class Overwriting(SilentReporter):
         yield lambda _: None
 
 
-@pytest.mark.parametrize("title", ["Exporting to ONNX", "Checking the dense twin's parity"])
+@pytest.mark.parametrize("title", ["Exporting to ONNX", "Checking the dense baseline's parity"])
 def test_weights_that_are_overwritten_end_the_run(
     title: str, classifier: Path, texts_file: Path, tmp_path: Path, make_recipe: MakeRecipe
 ) -> None:
