@@ -18,14 +18,14 @@ class Document(Record):
     Subclasses declare ``format`` and ``version`` as fields of one literal value each, and the class variables below.
 
     Attributes:
-        kind: what such a file is, as errors call it: ``manifest``.
+        noun: what such a file is, as errors call it: ``manifest``.
         error: the exception that is raised for a file that cannot be read.
         remedy: what to do about a file that is not valid, as a clause: ``build the bundle again``.
         indent: by how many spaces each level is indented.
 
     """
 
-    kind: ClassVar[str]
+    noun: ClassVar[str]
     error: ClassVar[type[Exception]]
     remedy: ClassVar[str] = ""
     indent: ClassVar[int] = 2
@@ -56,7 +56,7 @@ class Document(Record):
             return cls.model_validate_json(content)
         except ValidationError as error:
             remedy = f": {cls.remedy}" if cls.remedy else ""
-            message = f"{origin} is not a valid {cls.kind}: {first_problem(error)}{remedy}."
+            message = f"{origin} is not a valid {cls.noun}: {first_problem(error)}{remedy}."
             raise cls.error(message) from error
 
     def to_json(self) -> str:

@@ -1,19 +1,16 @@
 """The report of a run's gates: what they came to, and what limits every statement about the run."""
 
-from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from exporters.documents import Document
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Verdict, in_words
 from kprune_export.errors import BundleError
-from pruning.plan import first_problem
 
 TIMED_GATES = ("min_speedup", "target_speedup", "target_latency_ms")
 """The gates about measured times, which are not reproducible."""
 
 
-class GatesReport(BaseModel):
+class GatesReport(Document):
     """Everything that gates.json holds.
 
     Attributes:
@@ -24,8 +21,7 @@ class GatesReport(BaseModel):
 
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    noun, error, remedy = "report of gates", BundleError, "build the bundle again"
     format: Literal["kprune-gates"] = "kprune-gates"
     version: Literal[1] = 1
     verdict: Verdict
@@ -42,22 +38,3 @@ class GatesReport(BaseModel):
     def verdict_in_words(self) -> str | None:
         """The verdict as every page and message words it."""
         return in_words(self.verdict, self.gates, self.warnings)
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the report that the gates' stage wrote.
-
-        Raises:
-            BundleError: it cannot be read, or is of another version of this program.
-
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise BundleError(f"{path} is not a valid report of gates: {first_problem(error)}.") from error
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-
-    def write(self, path: Path) -> None:
-        """Write the report as JSON."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -138,7 +138,7 @@ def test_a_verdict_that_is_not_its_gates_is_no_manifest(
     content = json.loads((bundle / "manifest.json").read_text()) | {"verdict": verdict, "gates": gates}
     (bundle / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(BundleError, match=f"its verdict is {verdict!r}, but its gates come to"):
-        Manifest.read(bundle)
+        Manifest.of_bundle(bundle)
     for command in (("push", bundle, "me/model", "--dry-run"), ("verify", bundle), ("validate", bundle)):
         assert cli(*command) == ExitCode.BAD_INPUT
 
