@@ -4,8 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from exporters.documents import Document
 from exporters.errors import EngineError
 from exporters.hashing import file_sha256
 from exporters.machine.gpu import GpuRecord, describe_gpu
@@ -19,7 +20,7 @@ from exporters.tensorrt.settings import HardwareCompatibility
 NO_GPU = "no CUDA device where the engine was built"
 
 
-class EngineRecord(BaseModel):
+class EngineRecord(Document):
     """A TensorRT engine, as the JSON file beside it describes it.
 
     Attributes:
@@ -50,8 +51,7 @@ class EngineRecord(BaseModel):
 
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    noun, error, remedy = "record of an engine", EngineError, "build the engine again"
     format: Literal["kprune-engine"] = "kprune-engine"
     version: Literal[1] = 1
     bindings: BindingsName
@@ -90,7 +90,7 @@ class EngineRecord(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write the record as JSON."""
-        path.write_text(self.sealed().model_dump_json(indent=2) + "\n", encoding="utf-8")
+        Document.write(self.sealed(), path)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -100,21 +100,9 @@ class EngineRecord(BaseModel):
             EngineError: it is missing, not a record of this version, or was edited.
 
         """
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise EngineError(f"{path} is missing: an engine is loaded only with the record of its build.") from None
-        except UnicodeDecodeError:
-            raise EngineError(f"{path} is not an engine's record: it is not text: build the engine again.") from None
-        try:
-            record = cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the file"
-            raise EngineError(
-                f"{path} is not an engine's record that this version reads: {where}: {first['msg']}: "
-                "build the engine again."
-            ) from None
+        if not path.is_file():
+            raise EngineError(f"{path} is missing: an engine is loaded only with the record of its build.")
+        record = super().read(path)
         if record.record_sha256 != record._contents_sha256():
             raise EngineError(f"{path} was edited after the engine was built: build the engine again.")
         return record

@@ -22,7 +22,7 @@ def is_signature(path: Path) -> bool:
 
 
 def _listed(output: Path) -> frozenset[str]:
-    files = {file.path for file in Manifest.read(output).files}
+    files = {file.path for file in Manifest.of_bundle(output).files}
     return frozenset(files | ({SIGNATURE} if is_signature(output / SIGNATURE) else set()))
 
 

@@ -55,7 +55,7 @@ def repeatable_settings(bundle: Path) -> dict[str, Any]:
         BundleError: the bundle has no valid manifest.
 
     """
-    settings = Manifest.read(bundle).repeatable_recipe
+    settings = Manifest.of_bundle(bundle).repeatable_recipe
     try:
         known = json.loads(_file(file_sha256(bundle / MANIFEST)).read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):  # it was made elsewhere, or by an earlier version

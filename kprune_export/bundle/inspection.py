@@ -58,7 +58,7 @@ def inspect(path: str) -> Inspection:
     """
     folder = Path(path)
     if (folder / MANIFEST).is_file() or is_unfinished(folder):
-        manifest = Manifest.read(folder)
+        manifest = Manifest.of_bundle(folder)
         if (folder / PLAN).is_file():
             check_files(find_checkpoint(folder / CHECKPOINT))
             return _of_plan(path, "bundle", PruningPlan.read(folder / PLAN), manifest.verdict, manifest.task)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
+from exporters.documents import Document, Record
 from kprune_export.bundle.layout import MANIFEST, is_unfinished
 from kprune_export.bundle.provenance import CommitRecord
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Verdict, in_words, verdict_of
@@ -17,16 +18,11 @@ from kprune_export.recipe.recipe import PERMISSIONS
 from pruning.calibration.coverage import SOME_UNKNOWN
 from pruning.checkpoint.identity import CheckpointIdentity
 from pruning.checkpoint.source import file_sha256
-from pruning.plan import first_problem
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileRecord(_Record):
+class FileRecord(Record):
     """One file: its path in the bundle with forward slashes, and the hash and size of its bytes.
 
     Attributes:
@@ -41,7 +37,7 @@ class FileRecord(_Record):
     reproducible: bool
 
 
-class StageRecord(_Record):
+class StageRecord(Record):
     """One stage that a bundle's files came from: the key of all that decided it, and its outputs."""
 
     name: str
@@ -50,7 +46,7 @@ class StageRecord(_Record):
     outputs: tuple[InnerPath, ...]
 
 
-class SourceRecord(_Record):
+class SourceRecord(Record):
     """The dense or pruned checkpoint that a run started from.
 
     Attributes:
@@ -64,7 +60,7 @@ class SourceRecord(_Record):
     weights_sha256: str
     config_sha256: str
     tokenizer_sha256: str
-    companions: dict[str, str] = {}
+    companions: dict[str, str] = Field(default_factory=dict)
     pooling: str | None = None
 
 
@@ -83,7 +79,7 @@ DEFAULT_TEXTS = "embedded: docstrings of the installed packages"
 """The source of texts where the user gave none."""
 
 
-class TextsRecord(_Record):
+class TextsRecord(Record):
     """The texts that a run read.
 
     Attributes:
@@ -111,7 +107,7 @@ class TextsRecord(_Record):
         return "; ".join(found)
 
 
-class Manifest(_Record):
+class Manifest(Document):
     """A bundle's manifest; it is written last, so a folder without one is not a finished bundle.
 
     Attributes:
@@ -123,6 +119,7 @@ class Manifest(_Record):
 
     """
 
+    noun, error = "manifest", BundleError
     format: Literal["kprune-bundle"] = "kprune-bundle"
     version: Literal[1] = 1
     command: str
@@ -147,7 +144,7 @@ class Manifest(_Record):
 
     @model_validator(mode="after")
     def _verdict_of_its_gates(self) -> Self:
-        implied = verdict_of(self.gates, exported=self.verdict is not None or bool(self.gates))
+        implied = verdict_of(self.gates) if self.verdict is not None or self.gates else None
         if self.verdict != implied:
             raise ValueError(f"its verdict is {self.verdict!r}, but its gates come to {implied!r}")
         return self
@@ -158,7 +155,7 @@ class Manifest(_Record):
         return {name: value for name, value in self.recipe.items() if name not in PERMISSIONS}
 
     @classmethod
-    def read(cls, bundle: Path) -> Self:
+    def of_bundle(cls, bundle: Path) -> Self:
         """Read a bundle's manifest.
 
         Raises:
@@ -175,12 +172,7 @@ class Manifest(_Record):
             raise BundleError(f"{path} is a symbolic link, so that it is not of this bundle: put a copy in its place.")
         if not path.is_file():
             raise BundleError(f"{bundle} is not a finished bundle: it has no {MANIFEST}.")
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise BundleError(f"{path} is not a valid manifest: {first_problem(error)}.") from error
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
+        return super().read(path)
 
     def to_json(self) -> str:
         """Return the manifest as JSON text with sorted keys."""

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from exporters.documents import first_problem
 from kprune_export.bundle.verdict import FidelityWarning, GateResult
 from kprune_export.evaluation.fidelity import FidelityReport
 from kprune_export.printable import printable
@@ -20,7 +21,7 @@ from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.purpose import head_ending
 from pruning.checkpoint.source import CARD_FILE
 from pruning.errors import CheckpointError
-from pruning.plan import PruningPlan, first_problem
+from pruning.plan import PruningPlan
 from pruning.tasks import TaskKind
 
 Value = str | list[str]

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, Self, TypeVar
+from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
+from exporters.documents import Document
 from exporters.onnx.write import GraphRecord
 from exporters.parity.check import ParityReport
 from exporters.spec import Shape
@@ -18,12 +19,11 @@ from exporters.variant import Runtime, Variant
 from kprune_export.bundle.layout import ENGINES, FIDELITY, GRAPHS, LATENCY, ONNX_FOLDER, PARITY
 from kprune_export.errors import BundleError
 from kprune_export.evaluation.fidelity import FidelityReport
-from pruning.plan import first_problem
 
 ReportT = TypeVar("ReportT", ParityReport, FidelityReport, LatencyReport, GraphRecord)
 
 
-class Reports(BaseModel, Generic[ReportT]):
+class Reports(Document, Generic[ReportT]):
     """One kind of report, of each variant that has one, by the variant's name.
 
     Attributes:
@@ -33,31 +33,12 @@ class Reports(BaseModel, Generic[ReportT]):
 
     """
 
-    model_config = ConfigDict(frozen=True)
-
+    noun, error, remedy = "file of reports", BundleError, "build the bundle again"
     format: Literal["kprune-reports"] = "kprune-reports"
     version: Literal[2] = 2
     variants: dict[str, ReportT]
-    dense: dict[str, ReportT] = {}
-    problems: dict[str, str] = {}
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a file of reports that an earlier stage wrote.
-
-        Raises:
-            BundleError: it cannot be read, or is of another version of this program.
-
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise BundleError(
-                f"{path} is no report that this version of kprune-export reads ({first_problem(error)}): build the "
-                "bundle again."
-            ) from error
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
+    dense: dict[str, ReportT] = Field(default_factory=dict)
+    problems: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def read_one(cls, path: Path, variant: Variant) -> ReportT:
@@ -71,10 +52,6 @@ class Reports(BaseModel, Generic[ReportT]):
         if str(variant) not in reports:
             raise BundleError(f"{path} says nothing of {variant}: build the bundle again.")
         return reports[str(variant)]
-
-    def write(self, path: Path) -> None:
-        """Write the reports as JSON."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

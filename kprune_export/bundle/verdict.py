@@ -96,13 +96,11 @@ class GateResult(BaseModel):
         return beside(self.value, self.limit)
 
 
-def verdict_of(gates: Sequence[GateResult], *, exported: bool) -> Verdict | None:
-    """Return what a run came to; None where it exported nothing, so that nothing was proved or judged.
+def verdict_of(gates: Sequence[GateResult]) -> Verdict:
+    """Return the verdict of a run that exported, from its gates.
 
-    Parity holds wherever this is asked of an export: a run whose parity fails ends there.
+    Parity has passed wherever this is called: a run whose parity check fails ends there.
     """
-    if not exported:
-        return None
     if not gates:
         return "not gated"
     if any(gate.broken for gate in gates):

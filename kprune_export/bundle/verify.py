@@ -48,7 +48,7 @@ def verify_bundle(bundle: Path) -> tuple[Manifest, Difference]:
         BundleError: there is no manifest, it is a link, or it is not valid.
 
     """
-    manifest = Manifest.read(bundle)
+    manifest = Manifest.of_bundle(bundle)
     listed = {record.path: record for record in manifest.files}
     found = {name: path for name, path in _entries(bundle).items() if not _is_own(name, path)}
     changed = [

@@ -177,7 +177,7 @@ class Workspace:
 
     def _published(self, name: str) -> FinishedStage | None:
         try:
-            manifest = Manifest.read(self.output)
+            manifest = Manifest.of_bundle(self.output)
         except BundleError:  # no bundle yet, or one that cannot be relied on
             return None
         stage = next((stage for stage in manifest.stages if stage.name == name), None)

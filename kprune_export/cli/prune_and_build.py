@@ -78,7 +78,7 @@ def prune_and_build(
 ) -> int:
     """Prune an encoder, export it to ONNX and TensorRT, prove it, and judge it.
 
-    Writes plan.json, checkpoint/, onnx/, with TensorRT engines/, parity.json, fidelity.json, latency.json,
+    Writes plan.json, checkpoint/, onnx/, with TensorRT engines/, parity.json, fidelity.json, latency.json, gates.json,
     report.html, with --triton triton/ and, last, manifest.json. A run that is killed goes on where it stopped when it
     is run again.
 

@@ -39,7 +39,7 @@ def recommend(
     from kprune_export.experiments.sweep.recommend import recommend as run
     from kprune_export.experiments.sweep.sweep_record import SweepRecord
 
-    record = SweepRecord.read(folder)
+    record = SweepRecord.of_folder(folder)
     found = run(record, Wish(min_fidelity=min_fidelity, shape=shape, max_size_mib=max_size_mib))
     if json_output:
         print_json(found.model_dump_json(indent=2))

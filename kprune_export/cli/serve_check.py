@@ -70,7 +70,7 @@ def serve_check(
     running = Endpoints(url, grpc_url)
     if running.protocols and (server or server_option):
         raise RecipeError("--url and --grpc-url name a server that runs, --server one to start: give one of the two.")
-    RepositoryRecord.read(repository)  # before a server is started for it
+    RepositoryRecord.of_repository(repository)  # before a server is started for it
     examples = docstring_examples(200, 0) if texts is None else read_examples(texts)
     with contextlib.ExitStack() as stack:
         if running.protocols:

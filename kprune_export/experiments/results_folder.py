@@ -7,11 +7,11 @@ from typing import ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from exporters.documents import first_problem
 from kprune_export.bundle.manifest import FileRecord, record_files
 from kprune_export.errors import BundleError
 from kprune_export.output_folder.ownership import FolderKind, check_output
 from kprune_export.output_folder.transaction import OutputFolder
-from pruning.plan import first_problem
 
 _RESULTS = "results"
 RecordT = TypeVar("RecordT", bound=BaseModel)

@@ -1,10 +1,9 @@
 """A latency table as a picture: what each number of heads and of neurons costs, and by how much sums are off."""
 
-import io
 from typing import Any
 
 from exporters.timing.latency_table.table import CostCurve, LatencyTable
-from kprune_export.plots import drawing
+from kprune_export.plots import drawing, svg_of
 
 
 @drawing()
@@ -30,9 +29,7 @@ def draw(table: LatencyTable) -> str:
             )
             axis.grid(alpha=0.25)
     panels[0][0].legend(frameon=False, fontsize=8)
-    buffer = io.StringIO()
-    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return svg_of(canvas)
 
 
 def _draw_curve(axis: Any, curve: CostCurve, dense_ms: float) -> None:

@@ -1,15 +1,14 @@
 """What a run with a latency target came to: asked, predicted, rehearsed."""
 
-from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from exporters.documents import Document, Record
 from exporters.timing.latency_table.table import EncoderDimensions
 from exporters.timing.noise import Disturbance
 from kprune_export.errors import TargetError
 from pruning.methods.kprune.sensitivity import SensitivityCurve
-from pruning.plan import first_problem
 
 MISS = 0.03
 """How far, relatively, a measured speedup may fall short of the one that was asked for."""
@@ -18,27 +17,7 @@ Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A share of the dense model's time."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def write(self, path: Path) -> None:
-        """Write the record as JSON."""
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-RecordT = TypeVar("RecordT", bound=_Record)
-
-
-def _read(kind: type[RecordT], path: Path, what: str) -> RecordT:
-    try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TargetError(f"{path}, which should hold {what}, cannot be read: {error}.") from error
-    except ValidationError as error:
-        raise TargetError(f"{path} does not hold {what} of this version: {first_problem(error)}.") from error
-
-
-class SensitivityRecord(_Record):
+class SensitivityRecord(Document):
     """The sensitivity curves of a model, and what they were measured on.
 
     Attributes:
@@ -51,6 +30,7 @@ class SensitivityRecord(_Record):
 
     """
 
+    noun, error, indent = "record of sensitivity curves", TargetError, 1
     format: Literal["kprune-sensitivity"] = "kprune-sensitivity"
     version: Literal[1] = 1
     source_sha256: str
@@ -59,16 +39,6 @@ class SensitivityRecord(_Record):
     texts_sha256: str
     seed: int
     curves: tuple[SensitivityCurve, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a record that `write` wrote.
-
-        Raises:
-            TargetError: it cannot be read, or is no such record of this version.
-
-        """
-        return _read(cls, path, "sensitivity curves")
 
     def check_model(self, dimensions: EncoderDimensions) -> None:
         """Refuse curves that are not one for each sublayer of a model, from all of its units to none.
@@ -91,14 +61,14 @@ def _listed(units: tuple[int, ...]) -> str:
     return ", ".join(map(str, units[:4])) + (", …" if len(units) > 4 else "")
 
 
-class TargetShape(_Record):
+class TargetShape(Record):
     """A shape that is to be fast, and its weight among several."""
 
     shape: str
     weight: float
 
 
-class LatencyTarget(_Record):
+class LatencyTarget(Record):
     """What is asked for, at which shapes: a speedup, or a latency at the one shape.
 
     Attributes:
@@ -134,7 +104,7 @@ class LatencyTarget(_Record):
         return f"{what} at {', '.join(shapes)}"
 
 
-class Rehearsal(_Record):
+class Rehearsal(Record):
     """Widths that the search found, and how fast the dense model cut to them is.
 
     Attributes:
@@ -154,7 +124,7 @@ class Rehearsal(_Record):
     finished_share: Share | None = None
 
 
-class TargetRecord(_Record):
+class TargetRecord(Document):
     """A latency target and how the search met it.
 
     Attributes:
@@ -171,6 +141,7 @@ class TargetRecord(_Record):
 
     """
 
+    noun, error, indent = "record of a latency target", TargetError, 1
     format: Literal["kprune-target"] = "kprune-target"
     version: Literal[1] = 1
     target: LatencyTarget
@@ -198,13 +169,3 @@ class TargetRecord(_Record):
     def asked_speedup(self) -> float:
         """The speedup that was asked for, or that the latency asked for comes to."""
         return 1 / self.asked_share
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a record that `write` wrote.
-
-        Raises:
-            TargetError: it cannot be read, or is no such record of this version.
-
-        """
-        return _read(cls, path, "a latency target and what came of it")

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import filelock
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from exporters.documents import Document
 from kprune_export.errors import OutputFolderError
 from kprune_export.output_folder.publication import PUBLICATION
 
@@ -32,11 +32,10 @@ _ATTEMPTS = 20
 """How often a work folder is made that a run which is just ending removes."""
 
 
-class WorkRecord(BaseModel):
+class WorkRecord(Document):
     """What the work is for: the kind of output folder, as messages name it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    noun, error = "record of unfinished work", OutputFolderError
     format: Literal["kprune-work"] = "kprune-work"
     version: Literal[1] = 1
     kind: str
@@ -138,8 +137,7 @@ class Work:
         lock = _locked(output, work)
         try:
             if _read(work) is None:
-                (work / _PARTIAL).write_text(WorkRecord(kind=kind).model_dump_json() + "\n", encoding="utf-8")
-                (work / _PARTIAL).replace(work / RECORD)
+                WorkRecord(kind=kind).write(work / RECORD)
             own = work / f"{_RUN}{secrets.token_hex(8)}"
             earlier = run_folders(output)
             if earlier:
@@ -198,8 +196,8 @@ def _locked(output: Path, work: Path) -> filelock.BaseFileLock:
 
 def _read(work: Path) -> WorkRecord | None:
     try:
-        return WorkRecord.model_validate_json((work / RECORD).read_bytes())
-    except (OSError, ValidationError):
+        return WorkRecord.read(work / RECORD)
+    except OutputFolderError:
         return None
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,17 +16,29 @@ from exporters.timing.latency import TimingSettings
 from exporters.timing.latency_table.table import LatencyTable
 from kprune_export.bundle.folder import BUNDLE
 from kprune_export.bundle.inputs import check_known, remember_inputs
-from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, LATENCY_TABLE, MANIFEST, ONNX_FOLDER, PARITY, PLAN, Files
+from kprune_export.bundle.layout import (
+    CHECKPOINT,
+    GATES,
+    GRAPHS,
+    LATENCY_TABLE,
+    MANIFEST,
+    ONNX_FOLDER,
+    PARITY,
+    PLAN,
+    TARGET,
+    Files,
+)
 from kprune_export.bundle.manifest import Manifest, StageRecord, changed_files
 from kprune_export.bundle.provenance import commit_of
 from kprune_export.bundle.variant_report import DenseProof, Reports, VariantProof, read_dense_proofs, read_proofs
-from kprune_export.bundle.verdict import GateResult, verdict_of
+from kprune_export.bundle.verdict import verdict_of
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace
 from kprune_export.errors import BundleError, TargetError, VerificationError
-from kprune_export.gates.fidelity_limits import fidelity_warnings
 from kprune_export.gates.noise import noise_remarks
+from kprune_export.gates.report import GatesReport
 from kprune_export.latency_target.outcome import TargetOutcome, target_outcome
+from kprune_export.latency_target.target_record import TargetRecord
 from kprune_export.output_folder.inputs import OUTPUT, Place, check_apart
 from kprune_export.output_folder.ownership import check_output
 from kprune_export.pipeline.job import Job, prepare_job
@@ -34,16 +47,15 @@ from kprune_export.pipeline.stages.bundle import BundleStage
 from kprune_export.pipeline.stages.card import CardStage
 from kprune_export.pipeline.stages.engines import DenseEngineStage, EngineStage
 from kprune_export.pipeline.stages.export import DenseTwinStage, ExportSourceStage, ExportStage
-from kprune_export.pipeline.stages.gates import evaluate_gates
+from kprune_export.pipeline.stages.gates import GatesStage
 from kprune_export.pipeline.stages.measure import FidelityStage, LatencyStage
 from kprune_export.pipeline.stages.parity import DenseParityStage, ParityStage
 from kprune_export.pipeline.stages.prune import PruneStage
 from kprune_export.pipeline.stages.report import ReportStage
 from kprune_export.pipeline.stages.sbom import SbomStage
-from kprune_export.pipeline.stages.stage import Desk, ShareDone, Stage
+from kprune_export.pipeline.stages.stage import ShareDone, Stage, StageContext
 from kprune_export.pipeline.stages.target import LatencyTableStage, SensitivityStage, TargetedPruneStage
 from kprune_export.pipeline.stages.triton import TritonStage, check_serving
-from kprune_export.pipeline.target_files import read_target
 from kprune_export.recipe.recipe import Recipe
 from pruning.checkpoint.source import file_sha256
 from pruning.plan import PruningPlan
@@ -212,7 +224,7 @@ def _pruning(job: Job) -> tuple[Stage, ...]:
 def _proving(job: Job) -> tuple[Stage, ...]:
     """Return the stages that prove what was exported."""
     twins: tuple[Stage, ...] = (DenseTwinStage(), *((DenseEngineStage(),) if job.times_engines else ()))
-    return (*twins, DenseParityStage(), ParityStage(), FidelityStage(), LatencyStage())
+    return (*twins, DenseParityStage(), ParityStage(), FidelityStage(), LatencyStage(), GatesStage())
 
 
 def _checked_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool, reads: Sequence[Place] = ()) -> Job:
@@ -244,58 +256,74 @@ def _execute(
     A stage must run if its record does not hold, and either it belongs to the bundle or a stage that
     must run needs it.
     """
+    writers = {output: stage for stage in stages for output in stage.outputs}
     keys: dict[str, str] = {}
     for stage in stages:
-        keys[stage.name] = stage.key(job, keys)
+        keys[stage.name] = stage.key(job, {x: keys[writers[x].name] for x in stage.reads if x in writers})
     finished = {stage.name: record for stage in stages if (record := workspace.finished(stage.name, keys[stage.name]))}
     due: set[str] = set()
     for stage in reversed(stages):
-        needed_by_due = any(stage.name in other.needs for other in stages if other.name in due)
+        needed_by_due = any(set(stage.outputs) & set(other.reads) for other in stages if other.name in due)
         if stage.name not in finished and (not stage.transient or needed_by_due):
             due.add(stage.name)
 
-    def files(output: str) -> Path:
-        owner = next(stage for stage in stages if output in stage.outputs)
-        return workspace.path(finished[owner.name], output)
+    def path_of(output: str) -> Path:
+        return workspace.path(finished[writers[output].name], output)
 
     shown = [stage for stage in stages if stage.name in due or not stage.transient]
     for number, stage in enumerate(shown, start=1):
         if stage.name not in due:
             reporter.skipped(number, len(shown), stage.title)
-            stage.check(files)
+            stage.check(path_of)
             continue
         with turn(stage.timed), reporter.stage(number, len(shown), stage.title) as progress:
-            needed = [finished[name] for name in stage.needs if name in finished]
+            read = {writers[x].name for x in stage.reads if x in writers}
             scratch = workspace.scratch(stage.name)
-            parts = FinishedParts(scratch / "parts", _fingerprint(keys[stage.name], needed))
-            desk = Desk(files, workspace.begin(stage.name), scratch, parts, progress)
-            stage.execute(job, desk)
+            parts = FinishedParts(
+                scratch / "parts", _fingerprint(keys[stage.name], [finished[x] for x in sorted(read)])
+            )
+            files = partial(_declared, stage, path_of)
+            context = StageContext(files, workspace.begin(stage.name), scratch, parts, progress)
+            stage.execute(job, context)
             ending = StageRecord(
                 name=stage.name, key=keys[stage.name], reproducible=stage.reproducible, outputs=stage.outputs
             )
             finished[stage.name] = workspace.finish(ending)
-        stage.check(files)
+        stage.check(path_of)
     return finished
 
 
-def _fingerprint(key: str, needed: Sequence[FinishedStage]) -> str:
+def _declared(stage: Stage, path_of: Files, output: str) -> Path:
+    """Return where an output is that a stage reads.
+
+    Raises:
+        LookupError: the stage does not declare that it reads it, so that its key does not depend on it.
+
+    """
+    if output not in stage.reads:
+        raise LookupError(f"The stage {stage.name} reads {output} without declaring it in its reads.")
+    return path_of(output)
+
+
+def _fingerprint(key: str, read: Sequence[FinishedStage]) -> str:
     """Return what decides a stage's parts: its key, and the files that it reads, as not all follow from their keys."""
-    hashes = [(file.path, file.sha256) for record in needed for file in record.files]
+    hashes = [(file.path, file.sha256) for record in read for file in record.files]
     return hashlib.sha256(json.dumps([key, sorted(hashes)]).encode()).hexdigest()
 
 
 def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files) -> Outcome:
-    """Read the stages' reports, judge the gates, and write the manifest's text."""
+    """Read the stages' reports and return the run's outcome with its manifest."""
     outputs = {output for record in kept for output in record.stage.outputs}
     plan = PruningPlan.read(files(PLAN)) if PLAN in outputs else job.source.plan
     proofs = read_proofs(job.variants, files, measures=job.measures) if PARITY in outputs else ()
-    target = read_target(job, files) if proofs else None  # what is only measured for a target has none yet
-    gates: tuple[GateResult, ...] = evaluate_gates(job, proofs, files) if job.measures else ()
+    target = TargetRecord.read(files(TARGET)) if job.recipe.targeted and proofs else None
+    checked = GatesReport.read(files(GATES)) if GATES in outputs else None
+    unchecked = verdict_of(()) if proofs else None  # a run that exports nothing has no verdict
     manifest = Manifest(
         command=command,
-        verdict=verdict_of(gates, exported=bool(proofs)),
-        gates=gates,
-        warnings=fidelity_warnings(proofs),
+        verdict=checked.verdict if checked else unchecked,
+        gates=checked.gates if checked else (),
+        warnings=checked.warnings if checked else (),
         task=job.source.task.kind.value,
         labels=job.source.task.labels,
         plan_sha256=plan.sha256 if plan else None,
@@ -314,6 +342,6 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
     )
     met = target_outcome(target, proofs[0].latency) if target and proofs else None
     table = LatencyTable.read(files(LATENCY_TABLE)) if LATENCY_TABLE in outputs else None
-    noise = noise_remarks(proofs, target, table)
+    noise = checked.noise if checked else noise_remarks(proofs, target, table)
     dense = read_dense_proofs(files) if job.measures else ()
     return Outcome(job.recipe.output, manifest, plan, proofs, met, job.shapes, job.recipe.timing, noise, dense)

@@ -3,13 +3,12 @@
 Each panel is a picture of its own, so that the page can put them side by side or, on a phone, below each other.
 """
 
-import io
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from exporters.timing.latency import ShapeLatency
-from kprune_export.plots import drawing
+from kprune_export.plots import drawing, svg_of
 from pruning.plan import PruningPlan
 
 INK, DENSE, PRUNED, FAINT = "#010101", "#020202", "#030303", "#040404"
@@ -77,9 +76,7 @@ def _panel(height: float) -> tuple[Any, Any]:
 
 def _svg(figure: Any, label: str) -> str:
     """Return a figure as an inline SVG element, the same text each time for the same figure."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
+    text = svg_of(figure, transparent=True)
     svg = text[text.index("<svg") :]
     for stand_in, colour in _PAGE_COLOURS.items():
         svg = svg.replace(stand_in, colour)

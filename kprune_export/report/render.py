@@ -76,7 +76,7 @@ class ReportContent:
     @property
     def verdict(self) -> Verdict | None:
         """What the run came to."""
-        return verdict_of(self.gates, exported=True)
+        return verdict_of(self.gates)
 
     @property
     def verdict_in_words(self) -> str:

@@ -102,7 +102,7 @@ def check_server(
 
     """
     load = load or Load()
-    record = RepositoryRecord.read(repository)
+    record = RepositoryRecord.of_repository(repository)
     reference = Reference(repository, record, bundle)
     for protocol, address in endpoints.protocols.items():
         with open_client(protocol, address) as client:

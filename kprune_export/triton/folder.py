@@ -10,7 +10,7 @@ from kprune_export.triton.repository_record import RECORD, RepositoryRecord
 
 
 def _listed(output: Path) -> frozenset[str]:
-    return frozenset(file.path for file in RepositoryRecord.read(output).files)
+    return frozenset(file.path for file in RepositoryRecord.of_repository(output).files)
 
 
 REPOSITORY = FolderKind("a repository of this program", RECORD, _listed)
@@ -42,6 +42,6 @@ def write_folder(output: Path) -> Iterator[Path]:
     with OutputFolder.open(REPOSITORY, output, resumes=False) as folder:
         building = folder.empty_subfolder("repository")
         yield building
-        files = {file.path for file in RepositoryRecord.read(building).files}
+        files = {file.path for file in RepositoryRecord.of_repository(building).files}
         moves = [(path, path.name) for path in sorted(building.iterdir()) if path.name != RECORD]
         folder.publish((building / RECORD).read_text(encoding="utf-8"), files, moves)

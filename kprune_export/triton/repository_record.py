@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import model_validator
 
+from exporters.documents import Document, Record
 from exporters.parity.check import Tolerance
 from exporters.spec import Shape
 from kprune_export.bundle.manifest import FileRecord
 from kprune_export.errors import BundleError
 from kprune_export.triton.tensors import ServedTensor
-from pruning.plan import first_problem
 
 RECORD = "kprune-triton.json"
 """Its name; Triton takes only folders for models."""
@@ -25,11 +25,7 @@ Activation = Literal["softmax", "sigmoid", "normalise", "none", "entities", "wor
 of the text; the answer to a question."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MachineConfig(_Record):
+class MachineConfig(Record):
     """How an encoder is served on a machine that it was timed on, where that differs from elsewhere.
 
     Attributes:
@@ -49,7 +45,7 @@ class MachineConfig(_Record):
     reasons: tuple[str, ...]
 
 
-class EncoderRecord(_Record):
+class EncoderRecord(Record):
     """A served encoder.
 
     Attributes:
@@ -105,7 +101,7 @@ class EncoderRecord(_Record):
         return tuple(Shape.parse(text) for text in self.warmup)
 
 
-class TextRecord(_Record):
+class TextRecord(Record):
     """What clients send texts to: a tokenizer, each encoder, and what makes answers of its outputs.
 
     Attributes:
@@ -136,7 +132,7 @@ class TextRecord(_Record):
     read: tuple[str, ...] = ()
 
 
-class RepositoryRecord(_Record):
+class RepositoryRecord(Document):
     """A repository.
 
     Attributes:
@@ -153,6 +149,7 @@ class RepositoryRecord(_Record):
 
     """
 
+    noun, error = "record of a Triton repository", BundleError
     format: Literal["kprune-triton"] = "kprune-triton"
     version: Literal[1] = 1
     task: str
@@ -183,7 +180,7 @@ class RepositoryRecord(_Record):
         return tuple(names)
 
     @classmethod
-    def read(cls, repository: Path) -> Self:
+    def of_repository(cls, repository: Path) -> Self:
         """Read a repository's record.
 
         Raises:
@@ -196,9 +193,4 @@ class RepositoryRecord(_Record):
                 f"{repository} is not a finished repository of this program: it has no {RECORD}: make one with "
                 "kprune-export triton."
             )
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise BundleError(f"{path} is not a valid record: {first_problem(error)}.") from error
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
+        return cls.read(path)

@@ -71,7 +71,7 @@ def test_flags_go_over_the_gates_file_and_that_over_the_recipe(
     assert cli("prune-and-build", *arguments, "--json") == 3
     found = {gate["name"]: gate["limit"] for gate in json.loads(capsys.readouterr().out)["gates"]}
     assert found == {"min_speedup": 0.0001, "min_agreement": 0.0, "max_size_mib": 0.001}
-    recorded = Manifest.read(output).recipe
+    recorded = Manifest.of_bundle(output).recipe
     assert {name: recorded[name] for name in GATE_NAMES} == dict.fromkeys(GATE_NAMES) | found
     root = ElementTree.parse(junit).getroot()
     suites = {suite.get("name"): (suite.get("tests"), suite.get("failures"), suite.get("errors")) for suite in root}

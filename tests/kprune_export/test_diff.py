@@ -186,10 +186,10 @@ def test_a_report_of_another_version_is_refused(built: Outcome, tmp_path: Path) 
     bundle = Path(shutil.copytree(built.output, tmp_path / "bundle"))
     (bundle / "parity.json").write_text('{"format": "kprune-parity", "version": 1}')
     [record] = record_files(bundle, ["parity.json"], reproducible=True)
-    manifest = Manifest.read(bundle)
+    manifest = Manifest.of_bundle(bundle)
     files = tuple(record if file.path == record.path else file for file in manifest.files)
     (bundle / "manifest.json").write_text(manifest.model_copy(update={"files": files}).to_json())
-    with pytest.raises(BundleError, match="parity.json is no report that this version of kprune-export reads"):
+    with pytest.raises(BundleError, match="parity.json is not a valid file of reports"):
         diff_bundles(bundle, built.output)
 
 

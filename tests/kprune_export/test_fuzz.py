@@ -132,7 +132,7 @@ def replaced(path: Path, content: bytes) -> Iterator[None]:
 @contextlib.contextmanager
 def agreeing(bundle: Path, name: str) -> Iterator[None]:
     """Let a bundle's manifest list a file as it now is."""
-    manifest = Manifest.read(bundle)
+    manifest = Manifest.of_bundle(bundle)
     [new] = record_files(bundle, [name], reproducible=True)
     files = tuple(new if file.path == name else file for file in manifest.files)
     with replaced(bundle / "manifest.json", manifest.model_copy(update={"files": files}).to_json().encode()):

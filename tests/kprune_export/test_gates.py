@@ -79,8 +79,8 @@ def test_busy_processors_decide_nothing_that_they_could_turn(built: Outcome, wai
 
 def test_what_undecided_comes_to(built: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
     undecided, broken = judged(built, 1.5, NOISY), judged(built, 1.0, QUIET)
-    assert verdict_of([undecided], exported=True) == "undecided"
-    assert verdict_of([undecided, broken], exported=True) == "failed"
+    assert verdict_of([undecided]) == "undecided"
+    assert verdict_of([undecided, broken]) == "failed"
     words = "undecided: the machine is too noisy to judge 1 of 1 gates"
     assert in_words("undecided", [undecided]) == words
     manifest = built.manifest.model_copy(update={"gates": (undecided,), "verdict": "undecided", "warnings": ()})
@@ -138,7 +138,7 @@ def test_a_verdict_that_is_not_its_gates_is_no_manifest(
     content = json.loads((bundle / "manifest.json").read_text()) | {"verdict": verdict, "gates": gates}
     (bundle / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(BundleError, match=f"its verdict is {verdict!r}, but its gates come to"):
-        Manifest.read(bundle)
+        Manifest.of_bundle(bundle)
     for command in (("push", bundle, "me/model", "--dry-run"), ("verify", bundle), ("validate", bundle)):
         assert cli(*command) == ExitCode.BAD_INPUT
 
@@ -165,7 +165,7 @@ def test_labels_in_an_unknown_order_decide_nothing(
         (gate,) = judge(recipe, [proof])
         assert (gate.undecided, gate.held) == (undecided, limit == 0.4 and not undecided)
         assert ("no better than chance (0.6000)" in gate.detail) is undecided
-    words = in_words(verdict_of([gate], exported=True), [gate])
+    words = in_words(verdict_of([gate]), [gate])
     assert words == ("undecided: what was measured does not decide 1 of 1 gates" if undecided else words)
     shown = [row[3] for row in _figures(summarise(dataclasses.replace(built, proofs=(proof,))).variants[0])]
     assert any("no better than chance (" in note for note in shown) is (dense == 0.5)

@@ -60,7 +60,7 @@ def test_a_manifest_names_only_files_inside(name: str, tmp_path: Path) -> None:
     ):
         (tmp_path / "out" / MANIFEST).write_text(json.dumps({**values, **changed}))
         with pytest.raises(BundleError, match="is not the name of a file inside the folder"):
-            Manifest.read(tmp_path / "out")
+            Manifest.of_bundle(tmp_path / "out")
 
 
 def test_a_link_in_the_output_folder_is_refused_and_what_it_leads_to_is_left(tmp_path: Path, canary: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_report_that_is_none(
     bundle = bundle_with(built, report, b"\xff", tmp_path)
     for command in (("diff", bundle, bundle), ("triton", bundle, "--backend", "python", "-o", tmp_path / "out")):
         assert cli(*command) == 2
-        assert f"{report} is no report that this version of kprune-export reads" in capsys.readouterr().err
+        assert f"{report} is not a valid file of reports" in capsys.readouterr().err
     variants = built.manifest.model_copy(update={"variants": ("../x",)})
     (bundle / report).write_bytes((built.output / report).read_bytes())
     (bundle / MANIFEST).write_text(variants.to_json())

@@ -86,11 +86,11 @@ def test_a_run_to_a_flops_budget(runs: Runs, classifier: Path, texts_file: Path,
     expected = Counter(parts_in(whole))
     assert set(expected.values()) == {1}
     by_stage = Counter(part.partition("/")[0] for part in expected)
-    assert set(by_stage) == {"prune", "export", "dense-twin", "dense-parity", "parity", "fidelity", "latency"}
+    assert set(by_stage) == {"prune", "export", "dense-export", "dense-parity", "parity", "fidelity", "latency"}
     runs.killed_at_each({f"{stage}/": count // 2 for stage, count in by_stage.items()}, killed, log)
     assert runs.run(killed, log) == 0, said(log)
     assert Counter(parts_in(log)) == expected  # each part once, in eight runs
-    found, right = Manifest.read(tmp_path / "killed"), Manifest.read(tmp_path / "straight")
+    found, right = Manifest.of_bundle(tmp_path / "killed"), Manifest.of_bundle(tmp_path / "straight")
     assert found.reproducible_hashes() == right.reproducible_hashes()
     assert verify_bundle(tmp_path / "killed")[1].lines() == []
     assert not (tmp_path / "killed" / ".kprune-export").exists()
@@ -159,5 +159,5 @@ def test_a_method_that_chooses_units_before_it_tunes(
     runs.killed_at_each({"prune/": len(parts_in(whole)) // 2}, killed, log)
     assert runs.run(killed, log) == 0, said(log)
     assert Counter(parts_in(log)) == Counter(parts_in(whole))
-    hashes = [Manifest.read(tmp_path / name).reproducible_hashes() for name in ("straight", "killed")]
+    hashes = [Manifest.of_bundle(tmp_path / name).reproducible_hashes() for name in ("straight", "killed")]
     assert hashes[0] == hashes[1]

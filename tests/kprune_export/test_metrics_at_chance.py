@@ -123,6 +123,6 @@ def test_a_data_set_s_classes_are_the_model_s_by_name(
     assert report.metric is not None
     assert report.metric.order_assumed
     assert report.metric.other_order == 1
-    (gate,) = Manifest.read(tmp_path / "again").gates
+    (gate,) = Manifest.of_bundle(tmp_path / "again").gates
     assert (gate.name, gate.undecided, gate.broken) == ("min_metric", True, False)
     assert "the labels are numbers without names, and may count the classes in another order" in gate.detail

@@ -68,7 +68,7 @@ def test_a_damaged_memory_is_none(
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert repeatable_settings(built.output)["model"] == str(built.output)
     file.write_text(content)
-    assert repeatable_settings(built.output) == Manifest.read(built.output).repeatable_recipe
+    assert repeatable_settings(built.output) == Manifest.of_bundle(built.output).repeatable_recipe
 
 
 def test_a_home_that_cannot_be_written_to_is_named(

@@ -52,6 +52,7 @@ def test_a_bundle_holds_what_it_promises(built: Outcome) -> None:
             "parity.json",
             "fidelity.json",
             "latency.json",
+            "gates.json",
             "report.html",
             "sbom.json",
             "manifest.json",
@@ -59,7 +60,7 @@ def test_a_bundle_holds_what_it_promises(built: Outcome) -> None:
     )
     assert manifest.command == "prune-and-build"
     assert manifest.verdict == "not gated"
-    assert {x.path for x in manifest.files if not x.reproducible} == {"latency.json", "report.html"}
+    assert {x.path for x in manifest.files if not x.reproducible} == {"latency.json", "gates.json", "report.html"}
     assert built.plan is not None
     assert built.plan == PruningPlan.read(output / "plan.json") == load_checkpoint(output / "checkpoint").plan
     metadata = {x.key: x.value for x in onnx.load(output / "onnx/model.onnx").metadata_props}
@@ -87,7 +88,7 @@ def test_a_rerun_skips_everything(built: Outcome, classifier: Path, texts_file: 
     recorder = Recorder()
     again = prune_and_build(make_recipe(classifier, built.output, texts_file), recorder)
     assert recorder.ran == []
-    assert len(recorder.held) == 8
+    assert len(recorder.held) == 9
     assert again.manifest == built.manifest
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
@@ -99,15 +100,16 @@ def test_changed_settings_rerun_what_they_decide(
     prune_and_build(recipe)
     recorder = Recorder()
     failed = prune_and_build(recipe.model_copy(update={"min_agreement": 1.1}), recorder)
-    assert recorder.ran == ["Writing the model card", "Writing the report"]
+    assert recorder.ran == ["Checking the gates", "Writing the model card", "Writing the report"]
     assert failed.manifest.verdict == "failed"
     assert not verify_bundle(recipe.output)[1]
     recorder = Recorder()
     prune_and_build(recipe.model_copy(update={"shapes": ("1x9",)}), recorder)
     assert recorder.ran == [
-        "Exporting the dense twin",
-        "Checking the dense twin's parity",
+        "Exporting the dense baseline",
+        "Checking the dense baseline's parity",
         "Measuring latency",
+        "Checking the gates",
         "Writing the model card",  # without the gate of the run before
         "Writing the report",
     ]
@@ -175,7 +177,7 @@ def test_validate_proves_a_bundle_again(built: Outcome, classifier: Path, embedd
     )
     outcome = validate(built.output, recipe)
     names = sorted(x.name for x in (tmp_path / "validation").iterdir())
-    assert names == ["fidelity.json", "latency.json", "manifest.json", "parity.json"]
+    assert names == ["fidelity.json", "gates.json", "latency.json", "manifest.json", "parity.json"]
     assert outcome.proofs[0].fidelity == built.proofs[0].fidelity
     assert outcome.proofs[0].latency is not None
     assert [x.shape for x in outcome.proofs[0].latency.shapes] == ["1x4"]
@@ -252,7 +254,7 @@ def test_a_run_stopped_after_pruning_goes_on(
     recipe = make_recipe(classifier, tmp_path / "out", texts_file)
     from kprune_export.pipeline.stages.export import ExportStage
 
-    def interrupt(self: object, job: object, desk: object) -> None:
+    def interrupt(self: object, job: object, context: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -263,3 +265,11 @@ def test_a_run_stopped_after_pruning_goes_on(
     outcome = prune_and_build(recipe, recorder)
     assert recorder.held == [PruneStage.title]
     assert outcome.manifest.reproducible_hashes() == built.manifest.reproducible_hashes()
+
+
+def test_a_stage_reads_only_what_it_declares(
+    classifier: Path, texts_file: Path, make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kprune_export.pipeline.stages.card.CardStage.reads", ())
+    with pytest.raises(LookupError, match=r"The stage card reads plan\.json without declaring it"):
+        prune(make_recipe(classifier, tmp_path / "out", texts_file))

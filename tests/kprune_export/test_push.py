@@ -167,7 +167,7 @@ def test_of_an_earlier_push_only_what_its_manifest_lists_is_replaced_or_removed(
     hub: Hub, bundle: Path, push_here: Push, tmp_path: Path
 ) -> None:
     first = Path(shutil.copytree(bundle, tmp_path / "first"))
-    manifest = Manifest.read(first)
+    manifest = Manifest.of_bundle(first)
     (first / "onnx" / "old.onnx").write_bytes(b"old")
     [old] = record_files(first, ["onnx/old.onnx"], reproducible=True)
     (first / "manifest.json").write_text(manifest.model_copy(update={"files": (*manifest.files, old)}).to_json())
@@ -324,7 +324,7 @@ def test_without_a_token(bundle: Path) -> None:
 
 
 def test_what_is_not_pushed(cli: Cli, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = Manifest.read(bundle)
+    manifest = Manifest.of_bundle(bundle)
     gate = GateResult(name="min_speedup", comparison="≥", limit=2, value=1, held=False, detail="")
     failed = manifest.model_copy(update={"verdict": "failed", "gates": (gate,)})
     (bundle / "manifest.json").write_text(failed.to_json())

@@ -290,7 +290,7 @@ def test_validating_takes_another_retrieval_data_set(searched: Outcome, cli: Cli
     again = tmp_path / "again"
     flags = ["--evaluation", task, "--min-index-mrr", 0.0, "--min-recall", 1.5, "--no-dense-int8", "--shapes", "1x4"]
     assert cli("validate", searched.output, "-o", again, "--threads", 2, *flags) == 3
-    gates = {gate.name: gate.held for gate in Manifest.read(again).gates}
+    gates = {gate.name: gate.held for gate in Manifest.of_bundle(again).gates}
     assert (gates["min_index_mrr"], gates["min_recall"]) == (True, False)
 
 

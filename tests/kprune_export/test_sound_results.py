@@ -78,7 +78,7 @@ def test_default_texts_are_named_where_a_gate_depends_on_them(
     shown = capsys.readouterr()
     assert "--min-agreement will be checked on the default texts" in " ".join(shown.err.split())
     clause = "fidelity was measured on the default texts, sentences from docstrings, which may be unlike yours"
-    manifest = Manifest.read(output)
+    manifest = Manifest.of_bundle(output)
     assert str(manifest.verdict_in_words).startswith(f"passed: parity holds, and every gate; {clause}")
     assert f"Verdict: passed: parity holds, and every gate; {clause}" in " ".join(shown.out.split())
     assert (output / "report.html").read_text().count(clause) == 2  # the verdict, and the gate
@@ -94,7 +94,9 @@ def test_no_caveat_where_texts_are_given_or_nothing_depends_on_them(
     arguments = ("--min-agreement", 0.1, "--shapes", "1x4", "--timing-seconds", 0.1, "--threads", 2)
     assert cli("validate", built.output, *arguments, "-o", tmp_path / "again") == 0
     assert "default texts" not in "".join(capsys.readouterr())
-    assert str(Manifest.read(tmp_path / "again").verdict_in_words).startswith("passed: parity holds, and every gate")
+    assert str(Manifest.of_bundle(tmp_path / "again").verdict_in_words).startswith(
+        "passed: parity holds, and every gate"
+    )
 
 
 def test_a_rerun_takes_a_changed_tokenizer(
@@ -163,7 +165,7 @@ class Overwriting(SilentReporter):
         yield lambda _: None
 
 
-@pytest.mark.parametrize("title", ["Exporting to ONNX", "Checking the dense twin's parity"])
+@pytest.mark.parametrize("title", ["Exporting to ONNX", "Checking the dense baseline's parity"])
 def test_weights_that_are_overwritten_end_the_run(
     title: str, classifier: Path, texts_file: Path, tmp_path: Path, make_recipe: MakeRecipe
 ) -> None:
@@ -184,7 +186,7 @@ def test_code_that_is_not_run_is_named_in_manifest_and_report(
     output = tmp_path / "out"
     assert cli("prune-and-build", model, "-o", output, "--calibration", texts_file, "--held-out", 40, *QUICK) == 0
     assert "(modeling_own.OwnModel), which is not run" in " ".join(capsys.readouterr().err.split())
-    (note,) = Manifest.read(output).notes
+    (note,) = Manifest.of_bundle(output).notes
     assert "code of its own in config.json (modeling_own.OwnModel), which is not run" in note
     assert "(modeling_own.OwnModel), which is not run" in (output / "report.html").read_text()
     assert load_checkpoint(output / "checkpoint").notes == ()  # what we ship names our own code, which is known
@@ -204,7 +206,7 @@ def test_a_manifest_permits_nothing(
     weights = load_file(model / "model.safetensors")
     (model / "model.safetensors").unlink()
     torch.save(weights, model / "pytorch_model.bin")
-    manifest = Manifest.read(bundle)
+    manifest = Manifest.of_bundle(bundle)
     recipe = {**manifest.recipe, "allow_pickle": True}
     (bundle / "manifest.json").write_text(manifest.model_copy(update={"recipe": recipe}).to_json())
     assert cli("verify", bundle) == 0

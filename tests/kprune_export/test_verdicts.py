@@ -69,7 +69,7 @@ def measured(built: Outcome, *values: tuple[str, float], texts: int = 200) -> Va
 def test_verdicts_in_words_and_colours(
     gates: tuple[GateResult, ...], warnings: tuple[FidelityWarning, ...], verdict: Verdict, tone: Tone, words: str
 ) -> None:
-    assert verdict_of(gates, exported=True) == verdict
+    assert verdict_of(gates) == verdict
     assert tone_of(verdict, gates, warnings) == tone
     assert in_words(verdict, gates, warnings) == words
 

@@ -9,8 +9,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
+from exporters.documents import Document, Record
 from exporters.errors import TableError
 from exporters.machine.description import MachineRecord
 from exporters.timing.noise import Disturbance, NoiseCheck, noise_reason
@@ -19,11 +20,7 @@ Widths = Sequence[tuple[int, int]]
 """How many heads and neurons each layer has, from the bottom."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EncoderDimensions(_Record):
+class EncoderDimensions(Record):
     """A dense encoder's dimensions, by which tables and models are matched."""
 
     family: str
@@ -34,7 +31,7 @@ class EncoderDimensions(_Record):
     neurons: int
 
 
-class CostCurve(_Record):
+class CostCurve(Record):
     """What one sublayer costs beyond an emptied one, as a share of the dense model's time.
 
     Attributes:
@@ -64,7 +61,7 @@ class CostCurve(_Record):
         return np.asarray(np.interp(widths, self.widths, self.smoothed))
 
 
-class CheckedWidths(_Record):
+class CheckedWidths(Record):
     """A model with layers of unequal widths: what the table says it takes, and what it took.
 
     Attributes:
@@ -84,7 +81,7 @@ class CheckedWidths(_Record):
         return self.predicted / self.measured - 1
 
 
-class ShapeTable(_Record):
+class ShapeTable(Record):
     """The costs at one shape.
 
     Attributes:
@@ -124,7 +121,7 @@ class ShapeTable(_Record):
         return max((abs(check.error) for check in self.checks), default=None)
 
 
-class LatencyTable(_Record):
+class LatencyTable(Document):
     """The costs at all shapes, and on what they were measured.
 
     Attributes:
@@ -139,6 +136,7 @@ class LatencyTable(_Record):
 
     """
 
+    noun, error, indent = "latency table", TableError, 1
     format: Literal["kprune-latency-table"] = "kprune-latency-table"
     version: Literal[1] = 1
     runtime: str
@@ -164,14 +162,6 @@ class LatencyTable(_Record):
         """Return the table with the hash of its content."""
         return self.model_copy(update={"sha256": _hash_of(json.loads(self.model_dump_json()))})
 
-    def to_json(self) -> str:
-        """Return the table as JSON text."""
-        return self.model_dump_json(indent=1) + "\n"
-
-    def write(self, path: Path) -> None:
-        """Write the table as JSON."""
-        path.write_text(self.to_json(), encoding="utf-8")
-
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a table that `write` wrote.
@@ -180,15 +170,8 @@ class LatencyTable(_Record):
             TableError: it cannot be read, is no table of this version, or was changed since it was measured.
 
         """
-        try:
-            text = path.read_text(encoding="utf-8")
-            table = cls.model_validate_json(text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise TableError(f"The latency table {path} cannot be read: {error}.") from error
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in problem["loc"]) or "the whole"
-            raise TableError(f"{path} is not a latency table of this version: {where}: {problem['msg']}.") from error
+        table = super().read(path)
+        text = path.read_text(encoding="utf-8")
         if table.sha256 != _file_hash(text):
             raise TableError(
                 f"{path} was changed after it was measured: its hash is not that of its content. Measure it again with "

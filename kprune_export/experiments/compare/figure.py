@@ -1,11 +1,10 @@
 """The comparison as a picture: the task's metric, where there is one, and the divergence, over FLOPs removed."""
 
-import io
 from typing import Any
 
 from kprune_export.experiments.compare.results import Comparison, Figure
 from kprune_export.experiments.compare.table import tables
-from kprune_export.plots import drawing
+from kprune_export.plots import drawing, svg_of
 
 _MARKERS = "osD^vPX*"
 
@@ -31,9 +30,7 @@ def draw(comparison: Comparison) -> str:
         axis.set_title(title, loc="left", fontsize=10)
         axis.grid(alpha=0.25)
     canvas.axes[0].legend(frameon=False)
-    buffer = io.StringIO()
-    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return svg_of(canvas)
 
 
 def _line(axis: Any, comparison: Comparison, method: str, name: str, number: int) -> None:

@@ -5,25 +5,23 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from exporters.documents import Document, Record
 from kprune_export.bundle.manifest import FileRecord, SourceRecord, TextsRecord
+from kprune_export.errors import BundleError
 from kprune_export.evaluation.fidelity import FidelityMeasure
 from kprune_export.evaluation.metrics import TaskMetric
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Layer(_Record):
+class Layer(Record):
     """How many heads and neurons one layer keeps."""
 
     heads: int
     neurons: int
 
 
-class Measured(_Record):
+class Measured(Record):
     """How far one pruned model is from the dense one on held-out texts, and what pruning took.
 
     Attributes:
@@ -43,12 +41,12 @@ class Measured(_Record):
     divergence_error: float | None
     measures: tuple[FidelityMeasure, ...]
     metric: TaskMetric | None
-    retrieval: dict[str, float] = {}
+    retrieval: dict[str, float] = Field(default_factory=dict)
     seconds: float
     layers: tuple[Layer, ...]
 
 
-class Cell(_Record):
+class Cell(Record):
     """One finished run: measured, or refused by the method for a reason that it gave.
 
     Attributes:
@@ -64,7 +62,7 @@ class Cell(_Record):
     refused: str | None = None
 
 
-class Figure(_Record):
+class Figure(Record):
     """A mean over the seeds, and its standard error: over seeds where there are several, else over the texts.
 
     Attributes:
@@ -76,7 +74,7 @@ class Figure(_Record):
     error: float | None
 
 
-class Row(_Record):
+class Row(Record):
     """One method at one rate, over all seeds. All figures are None where the method refused the rate."""
 
     method: str
@@ -86,7 +84,7 @@ class Row(_Record):
     divergence: Figure | None
     fidelity: Figure | None
     metric: Figure | None
-    retrieval: dict[str, Figure] = {}
+    retrieval: dict[str, Figure] = Field(default_factory=dict)
     seconds: float | None
     refused: str | None
 
@@ -96,9 +94,10 @@ class Row(_Record):
         return main[name] if name in main else self.retrieval.get(name)
 
 
-class Comparison(_Record):
+class Comparison(Document):
     """Everything that compare.json holds."""
 
+    noun, error = "record of a comparison", BundleError
     format: Literal["kprune-comparison"] = "kprune-comparison"
     version: Literal[1] = 1
     task: str

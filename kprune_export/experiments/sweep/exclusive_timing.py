@@ -1,62 +1,58 @@
-"""Turns among the runs of a sweep on one machine: many may prune side by side, but whoever times is alone."""
+"""The lock by which the trials of a sweep on one machine time exclusively, while they may prune side by side."""
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from filelock import ReadWriteLock
 
-class Turns:
-    """One run's part in it. Open it with `Turns.join`.
+_LOCK = "timing.db"
 
-    Two locks of the system (https://man7.org/linux/man-pages/man2/flock.2.html), which go when a process does: the
-    room, shared by those that work and held alone by the one that times, and the door, held while one waits for the
-    room, so that nobody enters before someone who waits to be alone.
+
+class TimingLock:
+    """One trial's hold of the lock: shared while it works, exclusive while it times. Open it with `join`.
+
+    The lock goes when its process ends, however it ends, and one that waits for exclusive use keeps others from
+    entering (https://py-filelock.readthedocs.io/en/latest/api.html, ReadWriteLock).
     """
 
-    def __init__(self, door: int, room: int) -> None:
-        self._door, self._room = door, room
+    def __init__(self, lock: ReadWriteLock) -> None:
+        self._lock = lock
 
     @classmethod
     @contextlib.contextmanager
     def join(cls, folder: Path) -> Iterator[Self]:
-        """Wait until nobody is alone, and take part until the context ends.
+        """Wait until no trial times, and hold the lock, shared, until the context ends.
 
         Args:
-            folder: the same for all that take part, on a disk of this machine.
+            folder: the same for all trials, on a disk of this machine.
 
         """
         folder.mkdir(exist_ok=True)
-        files = [os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600) for name in ("door", "room")]
+        lock = ReadWriteLock(folder / _LOCK, is_singleton=False)
         try:
-            turns = cls(*files)
-            turns._enter(alone=False)
-            yield turns
+            lock.acquire_read()
+            yield cls(lock)
         finally:
-            for file in files:
-                os.close(file)
+            lock.close()
 
     @contextlib.contextmanager
-    def stage(self, alone: bool) -> Iterator[None]:
-        """Let those pass that wait to be alone, then work; or wait to be alone, and be it.
+    def stage(self, exclusive: bool) -> Iterator[None]:
+        """Let trials pass that wait to time, then work; or wait for the others, and time exclusively.
 
         Args:
-            alone: whether to be alone while the context lasts.
+            exclusive: whether to hold the lock exclusively while the context lasts.
 
         """
-        self._enter(alone)
+        self._lock.release()
+        if not exclusive:
+            self._lock.acquire_read()
+            yield
+            return
+        self._lock.acquire_write()
         try:
             yield
         finally:
-            if alone:
-                self._enter(alone=False)
-
-    def _enter(self, alone: bool) -> None:
-        fcntl.flock(self._room, fcntl.LOCK_UN)  # first, or two that wait for each other would wait for ever
-        fcntl.flock(self._door, fcntl.LOCK_EX)
-        try:
-            fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        finally:
-            fcntl.flock(self._door, fcntl.LOCK_UN)
+            self._lock.release()
+            self._lock.acquire_read()

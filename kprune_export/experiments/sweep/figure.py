@@ -1,11 +1,10 @@
 """A sweep as a picture: fidelity, and the task's metric where there is one, against latency."""
 
-import io
 from collections.abc import Callable
 from typing import Any
 
 from kprune_export.experiments.sweep.sweep_record import SweepRecord, TrialFigures
-from kprune_export.plots import drawing
+from kprune_export.plots import drawing, svg_of
 
 _AREA = 160.0
 """Points² of the largest model's marker."""
@@ -40,9 +39,7 @@ def draw(record: SweepRecord) -> str:
         legend = panels[0][0].legend(frameon=False, fontsize=8, title="area: size of the file", title_fontsize=8)
         for handle in legend.legend_handles:
             handle.set_sizes([40.0])
-    buffer = io.StringIO()
-    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return svg_of(canvas)
 
 
 def _panel(

@@ -1,18 +1,13 @@
 """Which trial of a sweep to deploy: the fastest that is faithful enough."""
 
-from pydantic import BaseModel, ConfigDict
-
+from exporters.documents import Record
 from exporters.errors import ShapeError
 from exporters.rounding import beside, limit_text
 from kprune_export.errors import NoTrialError
 from kprune_export.experiments.sweep.sweep_record import SweepRecord, Trial, TrialFigures
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Wish(_Record):
+class Wish(Record):
     """What is asked of a trial.
 
     Attributes:
@@ -27,7 +22,7 @@ class Wish(_Record):
     max_size_mib: float | None = None
 
 
-class Recommendation(_Record):
+class Recommendation(Record):
     """The trial that is the fastest of those that are as was asked, and the one after it.
 
     Attributes:

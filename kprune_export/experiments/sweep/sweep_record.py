@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from exporters.documents import Document, Record
 from exporters.machine.description import MachineRecord
 from kprune_export.bundle.manifest import FileRecord, Manifest, SourceRecord, TextsRecord, changed_files
 from kprune_export.bundle.variant_report import VariantProof, read_proofs
@@ -18,17 +19,12 @@ from kprune_export.experiments.sweep.folder import RECORD, TRIALS
 from kprune_export.experiments.sweep.messages import TrialEnd
 from kprune_export.experiments.sweep.pareto import Point, dominated
 from kprune_export.experiments.sweep.request import TrialRequest
-from pruning.plan import first_problem
 
 TARGET_GATE = "target_speedup"
 """The gate that every trial has of itself: its figures count by what was measured, whether or not it is met."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TrialLatency(_Record):
+class TrialLatency(Record):
     """One trial at one shape.
 
     Attributes:
@@ -53,7 +49,7 @@ class TrialLatency(_Record):
     dominated: bool = False
 
 
-class TrialFigures(_Record):
+class TrialFigures(Record):
     """What was measured of a finished trial.
 
     Attributes:
@@ -76,7 +72,7 @@ class TrialFigures(_Record):
     latency: tuple[TrialLatency, ...]
     verdict: Verdict | None
     gates: tuple[GateResult, ...]
-    retrieval: dict[str, float] = {}
+    retrieval: dict[str, float] = Field(default_factory=dict)
     warnings: tuple[FidelityWarning, ...] = ()
 
     def at(self, shape: str) -> TrialLatency:
@@ -94,7 +90,7 @@ class TrialFigures(_Record):
         return tuple(gate.name for gate in self.gates if gate.undecided and gate.name != TARGET_GATE)
 
 
-class Trial(_Record):
+class Trial(Record):
     """One trial, made or failed.
 
     Attributes:
@@ -115,7 +111,7 @@ class Trial(_Record):
     error: str | None = None
 
 
-class SweepRecord(_Record):
+class SweepRecord(Document):
     """All that sweep.json holds.
 
     Attributes:
@@ -130,6 +126,7 @@ class SweepRecord(_Record):
 
     """
 
+    noun, error = "record of a sweep", BundleError
     format: Literal["kprune-sweep"] = "kprune-sweep"
     version: Literal[1] = 1
     source: SourceRecord
@@ -154,7 +151,7 @@ class SweepRecord(_Record):
         return tuple((trial, trial.figures) for trial in self.trials if trial.figures is not None)
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
+    def of_folder(cls, folder: Path) -> Self:
         """Read the record of a finished sweep.
 
         Raises:
@@ -164,12 +161,7 @@ class SweepRecord(_Record):
         path = folder / RECORD
         if not path.is_file():
             raise BundleError(f"{folder} is not a finished sweep: it has no {RECORD}. Run kprune-export sweep first.")
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValidationError as error:
-            raise BundleError(f"{path} is not a valid record of a sweep: {first_problem(error)}.") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{path} cannot be read: {error}.") from error
+        return cls.read(path)
 
 
 def read_trial(request: TrialRequest, bundle: Path, end: TrialEnd, source: SourceRecord) -> Trial:
@@ -187,7 +179,7 @@ def read_trial(request: TrialRequest, bundle: Path, end: TrialEnd, source: Sourc
     )
     if end.error is not None:
         return trial.model_copy(update={"error": end.error})
-    manifest = Manifest.read(bundle)
+    manifest = Manifest.of_bundle(bundle)
     if changed := changed_files(manifest.source, source):
         error = f"{', '.join(changed)} of the dense checkpoint changed during the sweep: run it again"
         return trial.model_copy(update={"error": error})

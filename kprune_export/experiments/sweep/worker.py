@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from kprune_export.errors import ExitCode, Termination, exit_code_of, message_of
-from kprune_export.experiments.sweep.exclusive_timing import Turns
+from kprune_export.experiments.sweep.exclusive_timing import TimingLock
 from kprune_export.experiments.sweep.messages import Event, Order, TrialEnd
 from kprune_export.waiting import choose_waiting
 
@@ -50,7 +50,7 @@ class _Events(logging.Handler):
 def make(order: Order, events: _Events) -> TrialEnd:
     """Make a trial's bundle; whatever goes wrong is returned."""
     try:
-        with Turns.join(Path(order.turns)) as turns:  # before anything heavy: importing disturbs who times, too
+        with TimingLock.join(Path(order.turns)) as turns:  # before anything heavy: importing disturbs who times, too
             from exporters.runners.onnxruntime_runner import share_thread_pool
             from kprune_export.pipeline.job import thread_count
             from kprune_export.pipeline.run import prove_dense, prune_and_build

@@ -8,14 +8,14 @@ from exporters.parts import link_or_copy
 from kprune_export.bundle.layout import CHECKPOINT, ENGINES, MANIFEST, ONNX_FOLDER, PLAN, TARGET
 from kprune_export.errors import BundleError
 from kprune_export.pipeline.job import Job
-from kprune_export.pipeline.stages.stage import Desk, Stage
+from kprune_export.pipeline.stages.stage import Stage, StageContext
 from pruning.checkpoint.source import file_sha256
 
 
 class BundleStage(Stage):
-    """Stands where pruning and exporting stand in a build: the files are there already."""
+    """Take the files of an existing bundle, in place of pruning and exporting."""
 
-    name = "export"
+    name = "bundle"
     title = "Reading the bundle"
     transient = True
 
@@ -27,15 +27,15 @@ class BundleStage(Stage):
         """Return the hash of the manifest, which has the hashes of all files."""
         return {"manifest": file_sha256(_bundle(job) / MANIFEST)}
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Link the files, or copy them where the disks differ."""
         bundle = _bundle(job)
         for name in self.outputs:
             if (bundle / name).is_dir():
-                shutil.copytree(bundle / name, desk.folder / name, copy_function=link_or_copy)
+                shutil.copytree(bundle / name, context.folder / name, copy_function=link_or_copy)
             else:
-                link_or_copy(bundle / name, desk.folder / name)
-        desk.progress(1.0)
+                link_or_copy(bundle / name, context.folder / name)
+        context.progress(1.0)
 
 
 def _bundle(job: Job) -> Path:

@@ -16,7 +16,7 @@ from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER
 from kprune_export.bundle.variant_report import Reports
 from kprune_export.model_export import feeds_of, model_spec
 from kprune_export.pipeline.job import Job
-from kprune_export.pipeline.stages.stage import Desk, Stage
+from kprune_export.pipeline.stages.stage import Stage, StageContext
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
 from pruning.serving import ServingModule
 
@@ -44,7 +44,7 @@ def shipped_folders(job: Job, files: Files) -> VariantFolders:
 
 
 def dense_folders(job: Job, files: Files) -> VariantFolders:
-    """Return where the dense twin's variants are."""
+    """Return where the dense baseline's variants are."""
     return VariantFolders(files(DENSE_FOLDER), files(DENSE_ENGINES) if job.times_engines else None)
 
 
@@ -60,7 +60,7 @@ def write_variants(
     job: Job,
     variants: Sequence[Variant],
     folder: Path,
-    desk: Desk,
+    context: StageContext,
     optional: Sequence[Variant] = (),
 ) -> None:
     """Export a checkpoint once and write it in all variants, with a record of what their graphs are.
@@ -70,7 +70,7 @@ def write_variants(
         job: the run.
         variants: what is written.
         folder: where; it is made.
-        desk: where the stage works.
+        context: where the stage works.
         optional: more variants; why one of them cannot be made is recorded instead of raised.
 
     Raises:
@@ -90,15 +90,15 @@ def write_variants(
                 graph.append(exported_graph(ServingModule(checkpoint), spec))
             return write_variant(graph[0], spec, variant, target, feeds, job.threads)
 
-        desk.progress(0.5 + 0.5 * number / len(total))
+        context.progress(0.5 + 0.5 * number / len(total))
         try:
-            records[str(variant)] = desk.parts.files_once(str(variant), GraphRecord, write, folder)
+            records[str(variant)] = context.parts.files_once(str(variant), GraphRecord, write, folder)
         except ExportError as error:
             if variant not in optional:
                 raise
             problems[str(variant)] = str(error)
     Reports[GraphRecord](variants=records, problems=problems).write(folder / GRAPHS)
-    desk.progress(1.0)
+    context.progress(1.0)
 
 
 class ExportStage(Stage):
@@ -107,29 +107,29 @@ class ExportStage(Stage):
     name = "export"
     title = "Exporting to ONNX"
     outputs = (ONNX_FOLDER,)
-    needs: tuple[str, ...] = ("prune",)
+    reads: tuple[str, ...] = (CHECKPOINT,)
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the source, the opset, and the variants."""
         return _export_settings(job, job.variants)
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Export and check the graphs."""
-        checkpoint = exported_checkpoint(job, desk.files)
-        write_variants(checkpoint, job, job.variants, desk.folder / ONNX_FOLDER, desk)
+        checkpoint = exported_checkpoint(job, context.files)
+        write_variants(checkpoint, job, job.variants, context.folder / ONNX_FOLDER, context)
 
 
 class ExportSourceStage(ExportStage):
     """Export the source as it is, without pruning."""
 
-    needs = ()
+    reads = ()
 
 
 class DenseTwinStage(Stage):
     """Export the dense source in the same variants, and in fp32, to compare with."""
 
-    name = "dense-twin"
-    title = "Exporting the dense twin"
+    name = "dense-export"
+    title = "Exporting the dense baseline"
     outputs = (DENSE_FOLDER,)
     transient = True
 
@@ -137,10 +137,10 @@ class DenseTwinStage(Stage):
         """Return the source, the opset, and the variants."""
         return _export_settings(job, (*job.dense_variants, *job.optional_dense))
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Export and check the graphs; whether they are right is for the parity stage to say."""
-        folder = desk.folder / DENSE_FOLDER
-        write_variants(job.take_dense(), job, job.dense_variants, folder, desk, job.optional_dense)
+        folder = context.folder / DENSE_FOLDER
+        write_variants(job.take_dense(), job, job.dense_variants, folder, context, job.optional_dense)
 
 
 def _quantizes(variants: Sequence[Variant]) -> bool:

@@ -19,13 +19,14 @@ from exporters.spec import ModelSpec
 from exporters.timing.isolation import PLACE, IsolatedRunner, IsolatedTimer
 from exporters.timing.latency import LatencyReport, Measured, measure_latency
 from exporters.variant import REFERENCE, Runtime, Variant
-from kprune_export.bundle.layout import FIDELITY, GRAPHS, LATENCY
+from kprune_export.bundle.layout import CHECKPOINT, ENGINES, FIDELITY, GRAPHS, LATENCY, ONNX_FOLDER
 from kprune_export.bundle.variant_report import Reports
 from kprune_export.evaluation.base import Evaluation, Outputs
 from kprune_export.evaluation.fidelity import FidelityReport
 from kprune_export.model_export import model_spec
 from kprune_export.pipeline.job import Job
 from kprune_export.pipeline.stages.export import (
+    DENSE_ENGINES,
     DENSE_FOLDER,
     VariantFolders,
     dense_folders,
@@ -33,7 +34,7 @@ from kprune_export.pipeline.stages.export import (
     shipped_folders,
 )
 from kprune_export.pipeline.stages.parity import DENSE_PARITY
-from kprune_export.pipeline.stages.stage import Desk, ShareDone, Stage, part_of
+from kprune_export.pipeline.stages.stage import ShareDone, Stage, StageContext, part_of
 from pruning.calibration.batches import Batch
 
 REMEMBERED_BYTES = 2**28
@@ -46,7 +47,7 @@ class FidelityStage(Stage):
     name = "fidelity"
     title = "Measuring fidelity"
     outputs = (FIDELITY,)
-    needs = ("export", "engines", "dense-twin", "dense-engines", "dense-parity")
+    reads = (ONNX_FOLDER, ENGINES, DENSE_FOLDER, DENSE_ENGINES, DENSE_PARITY)
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the texts, what outputs are judged by, the dense model's variants, the processor, and the seed."""
@@ -54,10 +55,10 @@ class FidelityStage(Stage):
         processor = {"instruction_sets": job.machine.instruction_sets}
         return {"texts": job.held_out_record.sha256, **job.judged_by, **_dense_settings(job), **processor, **seed}
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Compare with the dense model in fp32, and with that in the variant's own precision."""
-        shipped, twins = shipped_folders(job, desk.files), dense_folders(job, desk.files)
-        own, problems = _dense_variants(job, desk)
+        shipped, twins = shipped_folders(job, context.files), dense_folders(job, context.files)
+        own, problems = _dense_variants(job, context)
         compared = [
             *((variant, shipped, twin) for variant in job.variants for twin in _twins(variant)),
             *((variant, twins, REFERENCE) for variant in own),
@@ -73,8 +74,8 @@ class FidelityStage(Stage):
                 open_variant(twin, *twins, job.threads) as reference,
                 open_variant(variant, *folders, job.threads) as candidate,
             ):
-                parts = desk.parts.within(_part_name(variant, twin, dense=folders is twins))
-                share = part_of(desk.progress, done, len(compared))
+                parts = context.parts.within(_part_name(variant, twin, dense=folders is twins))
+                share = part_of(context.progress, done, len(compared))
                 _evaluate(evaluation, batches, reference, candidate, known, parts, share)
                 runtime = candidate.name
             if twin == REFERENCE:
@@ -83,7 +84,7 @@ class FidelityStage(Stage):
             else:
                 report = reports[str(variant)]
                 reports[str(variant)] = report.model_copy(update={"twin_measures": evaluation.fidelity()})
-        Reports(variants=reports, dense=dense, problems=problems).write(desk.folder / FIDELITY)
+        Reports(variants=reports, dense=dense, problems=problems).write(context.folder / FIDELITY)
 
 
 class LatencyStage(Stage):
@@ -92,7 +93,7 @@ class LatencyStage(Stage):
     name = "latency"
     title = "Measuring latency"
     outputs = (LATENCY,)
-    needs = ("export", "engines", "dense-twin", "dense-engines", "dense-parity")
+    reads = (CHECKPOINT, ONNX_FOLDER, ENGINES, DENSE_FOLDER, DENSE_ENGINES, DENSE_PARITY)
     reproducible = False
     timed = True
 
@@ -106,21 +107,21 @@ class LatencyStage(Stage):
             "machine": job.machine.model_dump(exclude={"load_1min"}),
         }
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Time each variant against dense fp32 in the same runtime, and against dense in its own precision."""
-        shipped, twins = shipped_folders(job, desk.files), dense_folders(job, desk.files)
+        shipped, twins = shipped_folders(job, context.files), dense_folders(job, context.files)
         timed = [variant for variant in job.variants if runs_here(variant.runtime)]
-        own = [variant for variant in _dense_variants(job, desk)[0] if runs_here(variant.runtime)]
+        own = [variant for variant in _dense_variants(job, context)[0] if runs_here(variant.runtime)]
         compared = [
             *((variant, shipped, twin) for variant in timed for twin in _twins(variant, variant.runtime)),
             *((variant, twins, Variant(variant.runtime, REFERENCE.precision)) for variant in own),
         ]
-        spec = model_spec(exported_checkpoint(job, desk.files), job.versions)
+        spec = model_spec(exported_checkpoint(job, context.files), job.versions)
         reports: dict[str, LatencyReport] = {}
         dense: dict[str, LatencyReport] = {}
         for done, (variant, folders, twin) in enumerate(compared):
-            share = part_of(desk.progress, done, len(compared))
-            parts = desk.parts.within(_part_name(variant, twin, dense=folders is twins))
+            share = part_of(context.progress, done, len(compared))
+            parts = context.parts.within(_part_name(variant, twin, dense=folders is twins))
             report = _time(job, spec, Pair(twin, twins, variant, folders), parts, share)
             if folders is twins:
                 dense[str(variant)] = report
@@ -128,7 +129,7 @@ class LatencyStage(Stage):
                 reports[str(variant)] = reports[str(variant)].model_copy(update={"twin_shapes": report.shapes})
             else:
                 reports[str(variant)] = report
-        Reports(variants=reports, dense=dense).write(desk.folder / LATENCY)
+        Reports(variants=reports, dense=dense).write(context.folder / LATENCY)
 
 
 class Pair(NamedTuple):
@@ -145,12 +146,12 @@ def _dense_settings(job: Job) -> dict[str, Any]:
     return {"dense": [str(variant) for variant in job.dense_int8], "dense_problem": job.dense_int8_problem}
 
 
-def _dense_variants(job: Job, desk: Desk) -> tuple[list[Variant], dict[str, str]]:
+def _dense_variants(job: Job, context: StageContext) -> tuple[list[Variant], dict[str, str]]:
     """Return the dense model's int8 variants that can be measured, and the reasons of those that cannot."""
     if job.dense_int8_problem is not None:
         return [], {str(variant): job.dense_int8_problem for variant in job.recipe.dense_int8_variants}
-    problems = dict(Reports[GraphRecord].read(desk.files(DENSE_FOLDER) / GRAPHS).problems)
-    for name, report in Reports[ParityReport].read(desk.files(DENSE_PARITY)).dense.items():
+    problems = dict(Reports[GraphRecord].read(context.files(DENSE_FOLDER) / GRAPHS).problems)
+    for name, report in Reports[ParityReport].read(context.files(DENSE_PARITY)).dense.items():
         try:
             report.raise_if_failed()
         except ParityError as error:

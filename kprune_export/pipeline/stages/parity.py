@@ -20,18 +20,20 @@ from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import Shape
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.variant import Runtime, Variant
-from kprune_export.bundle.layout import GRAPHS, PARITY, Files
+from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER, PARITY, Files
 from kprune_export.bundle.variant_report import Reports
 from kprune_export.model_export import model_spec, tolerance_of
 from kprune_export.pipeline.job import Job
 from kprune_export.pipeline.stages.export import (
+    DENSE_ENGINES,
+    DENSE_FOLDER,
     VariantFolders,
     dense_folders,
     exported_checkpoint,
     range_feeds,
     shipped_folders,
 )
-from kprune_export.pipeline.stages.stage import Desk, Stage, part_of
+from kprune_export.pipeline.stages.stage import Stage, StageContext, part_of
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.serving import ServingModule
 
@@ -44,21 +46,21 @@ class ParityStage(Stage):
     name = "parity"
     title = "Checking parity with torch"
     outputs = (PARITY,)
-    needs = ("export", "engines")
+    reads: tuple[str, ...] = (CHECKPOINT, ONNX_FOLDER, ENGINES)
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the processor's instruction sets, by which runtimes choose their kernels."""
         return {"instruction_sets": job.machine.instruction_sets}
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Compare; the reports are written even where parity fails."""
-        self.compare(job, desk).write(desk.folder / self.outputs[0])
+        self.compare(job, context).write(context.folder / self.outputs[0])
 
-    def compare(self, job: Job, desk: Desk) -> Reports[ParityReport]:
+    def compare(self, job: Job, context: StageContext) -> Reports[ParityReport]:
         """Return the reports."""
-        checkpoint = exported_checkpoint(job, desk.files)
-        folders = shipped_folders(job, desk.files)
-        return Reports(variants=parity_of(checkpoint, job, job.variants, folders, desk))
+        checkpoint = exported_checkpoint(job, context.files)
+        folders = shipped_folders(job, context.files)
+        return Reports(variants=parity_of(checkpoint, job, job.variants, folders, context))
 
     def check(self, files: Files) -> None:
         """Stop the run if parity failed.
@@ -74,22 +76,22 @@ class DenseParityStage(ParityStage):
     """The same for the dense twins, which everything is compared with."""
 
     name = "dense-parity"
-    title = "Checking the dense twin's parity"
+    title = "Checking the dense baseline's parity"
     outputs = (DENSE_PARITY,)
-    needs = ("dense-twin", "dense-engines")
+    reads = (DENSE_FOLDER, DENSE_ENGINES)
     transient = True
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return which variants must agree: the run goes on without the others."""
         return {"required": [str(variant) for variant in job.dense_variants]}
 
-    def compare(self, job: Job, desk: Desk) -> Reports[ParityReport]:
+    def compare(self, job: Job, context: StageContext) -> Reports[ParityReport]:
         """Return the reports, those of variants that the run can do without under `dense`."""
-        folders = dense_folders(job, desk.files)
+        folders = dense_folders(job, context.files)
         made = Reports[GraphRecord].read(folders.graphs / GRAPHS).variants
         optional = [variant for variant in job.optional_dense if str(variant) in made]
         wanted = (*job.dense_variants, *optional)
-        found = parity_of(job.take_dense(), job, wanted, folders, desk)
+        found = parity_of(job.take_dense(), job, wanted, folders, context)
         return Reports(
             variants={str(variant): found[str(variant)] for variant in job.dense_variants},
             dense={str(variant): found[str(variant)] for variant in optional},
@@ -101,7 +103,7 @@ def parity_of(
     job: Job,
     variants: Sequence[Variant],
     folders: VariantFolders,
-    desk: Desk,
+    context: StageContext,
 ) -> dict[str, ParityReport]:
     """Compare a checkpoint's variants with it, and return the reports by the variants' names."""
     spec = model_spec(checkpoint, job.versions)
@@ -120,11 +122,11 @@ def parity_of(
                 spec,
                 tolerance=tolerance_of(variant, records[str(variant)]),
                 locate=_locator(module, folders.graphs / variant.file_name, job.threads) if fp32 else lambda _: None,
-                progress=part_of(desk.progress, len(reports), len(variants)),
+                progress=part_of(context.progress, len(reports), len(variants)),
                 texts=feeds if variant.precision is Precision.INT8 else (),
                 shapes=(*PARITY_SHAPES, *(x for profile in profiles for x in (profile.min, profile.opt, profile.max))),
                 admits=_admitted_by(profiles),
-                parts=desk.parts.within(str(variant)),
+                parts=context.parts.within(str(variant)),
             )
     return reports
 

@@ -6,7 +6,7 @@ from typing import Any
 from kprune_export.bundle.layout import CHECKPOINT, PLAN
 from kprune_export.pipeline.distributed import PruningTask, helped
 from kprune_export.pipeline.job import Job
-from kprune_export.pipeline.stages.stage import Desk, ShareDone, Stage
+from kprune_export.pipeline.stages.stage import ShareDone, Stage, StageContext
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.save import save_pruned
 from pruning.methods.settings import PruningSettings
@@ -31,9 +31,9 @@ class PruneStage(Stage):
             "placement": repr(job.placement),
         }
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Prune and save; finished sublayers stay in the scratch folder for a run that is killed."""
-        save(*pruned(job, job.recipe.pruning, desk.scratch, desk.progress), desk.folder)
+        save(*pruned(job, job.recipe.pruning, context.scratch, context.progress), context.folder)
 
 
 def pruned(

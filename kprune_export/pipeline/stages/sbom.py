@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from kprune_export.bundle.layout import SBOM
 from kprune_export.pipeline.job import Job
-from kprune_export.pipeline.stages.stage import Desk, Stage
+from kprune_export.pipeline.stages.stage import Stage, StageContext
 
 PRODUCT = "kprune-export"
 
@@ -43,10 +43,10 @@ class SbomStage(Stage):
         """Return the packages."""
         return {"packages": [package.model_dump() for package in installed_packages()]}
 
-    def execute(self, job: Job, desk: Desk) -> None:  # noqa: ARG002 - as above
+    def execute(self, job: Job, context: StageContext) -> None:  # noqa: ARG002 - as above
         """Write them."""
-        (desk.folder / SBOM).write_text(sbom_json(installed_packages()), encoding="utf-8")
-        desk.progress(1.0)
+        (context.folder / SBOM).write_text(sbom_json(installed_packages()), encoding="utf-8")
+        context.progress(1.0)
 
 
 def installed_packages() -> tuple[InstalledPackage, ...]:

@@ -1,9 +1,9 @@
-"""What a stage is: declared inputs and outputs, a key that decides them, and the work itself."""
+"""Stage contract: declared inputs and outputs, a key that decides the outputs, and the work itself."""
 
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,20 +16,20 @@ ShareDone = Callable[[float], None]
 
 
 def part_of(progress: ShareDone, number: int, total: int) -> ShareDone:
-    """Return a callback for one of several equal parts of what a callback is told of, counted from 0."""
+    """Return a progress callback for one of several equal parts, counted from 0."""
     return lambda share: progress((number + share) / total)
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where a stage works.
+class StageContext:
+    """What a stage works with.
 
     Attributes:
-        files: where the outputs of earlier stages are.
+        files: returns where an output that the stage declares in `Stage.reads` is.
         folder: an empty folder for the outputs, under their paths in the bundle.
-        scratch: a folder that survives a kill, for work that can be gone on with.
+        scratch: a folder that survives a kill, for work that can be resumed.
         parts: the stage's finished parts, which survive a kill.
-        progress: to be told the share of the stage that is done.
+        progress: called with the share of the stage that is done.
 
     """
 
@@ -48,8 +48,8 @@ class Stage(ABC):
     """What it does, for the progress display."""
     outputs: tuple[str, ...]
     """The files and folders it writes, as paths in the bundle."""
-    needs: tuple[str, ...] = ()
-    """The names of the stages whose outputs it reads, those of them that are part of the run."""
+    reads: tuple[str, ...] = ()
+    """The outputs of earlier stages that it may read, as far as the run has them; reading another one raises."""
     reproducible: ClassVar[bool] = True
     """Whether equal keys give equal bytes; measured times do not."""
     transient: ClassVar[bool] = False
@@ -59,21 +59,27 @@ class Stage(ABC):
 
     @abstractmethod
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return what decides the outputs beside the outputs of the stages it needs, as JSON values."""
+        """Return what decides the outputs, apart from the outputs that the stage reads, as JSON values."""
 
     @abstractmethod
-    def execute(self, job: Job, desk: Desk) -> None:
-        """Write the outputs into the desk's folder, under their paths in the bundle."""
+    def execute(self, job: Job, context: StageContext) -> None:
+        """Write the outputs into the context's folder, under their paths in the bundle."""
 
     def check(self, files: Files) -> None:  # noqa: B027 - most stages have nothing to check
         """Raise if the outputs, which are kept either way, forbid going on."""
 
-    def key(self, job: Job, needed_keys: dict[str, str]) -> str:
-        """Return the hash of everything that decides the outputs."""
+    def key(self, job: Job, read_keys: Mapping[str, str]) -> str:
+        """Return the hash of everything that decides the outputs.
+
+        Args:
+            job: the run.
+            read_keys: for each output that the stage reads, the key of the stage that writes it.
+
+        """
         parts = {
             "stage": self.name,
             "settings": self.settings(job),
-            "needs": {name: needed_keys[name] for name in self.needs if name in needed_keys},
+            "reads": dict(read_keys),
             "versions": job.versions,
             "threads": job.threads,
         }

@@ -28,7 +28,7 @@ from kprune_export.pipeline.distributed import helped
 from kprune_export.pipeline.job import Job
 from kprune_export.pipeline.stages.export import range_feeds
 from kprune_export.pipeline.stages.prune import PruneStage, pruned, pruning_task, save
-from kprune_export.pipeline.stages.stage import Desk, Stage
+from kprune_export.pipeline.stages.stage import Stage, StageContext
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.source import file_sha256
 from pruning.plan import PruningPlan
@@ -61,7 +61,7 @@ class LatencyTableStage(Stage):
             "machine": fingerprint(job.machine, job.threads, job.variants[0].runtime.value),
         }
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Measure."""
         if job.recipe.latency_table is not None:
             table = read_table(job.recipe, job.source, job.machine, job.threads)
@@ -74,12 +74,12 @@ class LatencyTableStage(Stage):
                 alignment(job),
                 job.threads,
                 job.machine,
-                desk.progress,
-                desk.parts,
+                context.progress,
+                context.parts,
             )
         if remark := table_remark(table):
             logger.warning("%s", remark)
-        table.write(desk.folder / LATENCY_TABLE)
+        table.write(context.folder / LATENCY_TABLE)
 
 
 class SensitivityStage(Stage):
@@ -100,7 +100,7 @@ class SensitivityStage(Stage):
             "placement": repr(job.placement),
         }
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Measure; finished curves stay in the scratch folder for a run that is killed.
 
         Raises:
@@ -124,18 +124,18 @@ class SensitivityStage(Stage):
                     )
         else:
             settings = job.recipe.pruning
-            task = pruning_task(job, settings, desk.scratch).model_copy(update={"curves_only": True})
+            task = pruning_task(job, settings, context.scratch).model_copy(update={"curves_only": True})
             with helped(task):
                 curves = sensitivity_of(
                     job.take_dense(),
                     job.calibration,
                     settings,
                     job.placement,
-                    desk.scratch,
-                    desk.progress,
+                    context.scratch,
+                    context.progress,
                 )
             record = SensitivityRecord(**identity, curves=curves)
-        record.write(desk.folder / SENSITIVITY)
+        record.write(context.folder / SENSITIVITY)
 
 
 class TargetedPruneStage(PruneStage):
@@ -143,7 +143,7 @@ class TargetedPruneStage(PruneStage):
 
     title = "Searching for widths and pruning"
     outputs = (PLAN, CHECKPOINT, TARGET)
-    needs = ("latency-table", "sensitivity")
+    reads = (LATENCY_TABLE, SENSITIVITY)
     reproducible = False
     timed = True
 
@@ -156,16 +156,16 @@ class TargetedPruneStage(PruneStage):
             "timing_seconds": job.recipe.timing_seconds,
         }
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Search; where this is the machine to be fast on, time what is found, before it is pruned and after.
 
         Raises:
             TargetError: the target is out of reach, or the dense model meets it.
 
         """
-        table, target = LatencyTable.read(desk.files(LATENCY_TABLE)), target_of(job.recipe)
+        table, target = LatencyTable.read(context.files(LATENCY_TABLE)), target_of(job.recipe)
         check_reachable(target, table)
-        curves = SensitivityRecord.read(desk.files(SENSITIVITY)).curves
+        curves = SensitivityRecord.read(context.files(SENSITIVITY)).curves
         search = TimeSearch(target, table, curves, alignment(job))
         made: dict[Widths, tuple[EncoderCheckpoint, PruningPlan]] = {}
 
@@ -174,11 +174,11 @@ class TargetedPruneStage(PruneStage):
         def prune_to(widths: Widths) -> tuple[EncoderCheckpoint, PruningPlan]:
             made.clear()  # one model is held at a time
             settings = job.recipe.pruning.model_copy(update={"widths": widths})
-            made[widths] = pruned(job, settings, desk.scratch, desk.progress)
+            made[widths] = pruned(job, settings, context.scratch, context.progress)
             return made[widths]
 
         def timed_once(what: str, widths: Widths, measure: Callable[[], TimedShare]) -> float:
-            timings.append(desk.parts.once(f"{what}-{_key(widths)}", TimedShare, measure))
+            timings.append(context.parts.once(f"{what}-{_key(widths)}", TimedShare, measure))
             return timings[-1].share
 
         variant = str(job.variants[0])
@@ -199,8 +199,8 @@ class TargetedPruneStage(PruneStage):
                 record = search.meet(rehearse, finish, variant)
         record = record.model_copy(update={"disturbance": total(x.disturbance for x in timings)})
         taken = record.taken.widths
-        save(*(made[taken] if taken in made else prune_to(taken)), desk.folder)
-        record.write(desk.folder / TARGET)
+        save(*(made[taken] if taken in made else prune_to(taken)), context.folder)
+        record.write(context.folder / TARGET)
 
 
 def _key(widths: Widths) -> str:

@@ -2,15 +2,12 @@
 
 from typing import Any
 
-from kprune_export.bundle.layout import PLAN, TRITON
-from kprune_export.bundle.variant_report import read_proofs
-from kprune_export.bundle.verdict import in_words, verdict_of
+from kprune_export.bundle.layout import CHECKPOINT, ENGINES, FIDELITY, GATES, LATENCY, ONNX_FOLDER, PARITY, PLAN, TRITON
 from kprune_export.errors import RecipeError
-from kprune_export.gates.fidelity_limits import fidelity_warnings
+from kprune_export.gates.report import GatesReport
 from kprune_export.pipeline.job import Job
-from kprune_export.pipeline.stages.gates import evaluate_gates
-from kprune_export.pipeline.stages.stage import Desk, Stage
-from kprune_export.recipe.recipe import GATE_NAMES, Recipe
+from kprune_export.pipeline.stages.stage import Stage, StageContext
+from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.encoders import choose_variants
 from kprune_export.triton.repository import ServedBundle, Serving, plan_repository
 from kprune_export.triton.text import check_texts
@@ -25,30 +22,28 @@ class TritonStage(Stage):
     name = "triton"
     title = "Writing the Triton repository"
     outputs = (TRITON,)
-    needs = ("prune", "export", "engines", "parity", "fidelity", "latency")
+    reads = (PLAN, CHECKPOINT, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, GATES)
     reproducible = False  # batches and instances follow from measured times
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return how it is served, and the gates, whose verdict the repository tells."""
-        recorded = job.recipe.model_dump(mode="json", include={*_OPTIONS, *GATE_NAMES})
+        """Return how it is served."""
+        recorded = job.recipe.model_dump(mode="json", include=set(_OPTIONS))
         return {"serving": recorded, "variants": list(map(str, job.variants))}
 
-    def execute(self, job: Job, desk: Desk) -> None:
+    def execute(self, job: Job, context: StageContext) -> None:
         """Decide and write it, as the command triton does."""
-        proofs = read_proofs(job.variants, desk.files, measures=True)
-        gates = evaluate_gates(job, proofs, desk.files)
         bundle = ServedBundle(
-            files=desk.files,
+            files=context.files,
             variants=tuple(map(str, job.variants)),
             task=job.source.task.kind.value,
             labels=job.source.task.labels,
-            verdict=in_words(verdict_of(gates, exported=True), gates, fidelity_warnings(proofs)),
-            plan_sha256=PruningPlan.read(desk.files(PLAN)).sha256,
+            verdict=GatesReport.read(context.files(GATES)).verdict_in_words,
+            plan_sha256=PruningPlan.read(context.files(PLAN)).sha256,
         )
-        folder = desk.folder / TRITON
+        folder = context.folder / TRITON
         folder.mkdir()
         plan_repository(bundle, serving(job.recipe)).write(folder)
-        desk.progress(1.0)
+        context.progress(1.0)
 
 
 def serving(recipe: Recipe) -> Serving:

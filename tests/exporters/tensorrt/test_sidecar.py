@@ -61,7 +61,7 @@ def test_an_edited_record(record: EngineRecord, changes: dict[str, Any], tmp_pat
     ],
 )
 def test_a_record_of_another_kind(record: EngineRecord, changes: dict[str, Any], problem: str, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=f"is not an engine's record that this version reads: {problem}"):
+    with pytest.raises(EngineError, match=f"is not a valid record of an engine: {problem}"):
         EngineRecord.read(edit(tmp_path / "model.json", **changes))
 
 
@@ -70,10 +70,10 @@ def test_files_that_are_no_record(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="is missing: an engine is loaded only with the record of its build"):
         EngineRecord.read(path)
     path.write_text('{"format": "kprune-eng', encoding="utf-8")
-    with pytest.raises(EngineError, match="is not an engine's record that this version reads: the file: Invalid JSON"):
+    with pytest.raises(EngineError, match="is not a valid record of an engine: the file: Invalid JSON"):
         EngineRecord.read(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(EngineError, match="is not text"):
+    with pytest.raises(EngineError, match="is not a valid record of an engine: the whole: Invalid JSON"):
         EngineRecord.read(path)
 
 

@@ -186,7 +186,7 @@ def test_a_triton_repository(
 
 
 def assert_whole(repository: Path) -> None:
-    record = RepositoryRecord.read(repository)
+    record = RepositoryRecord.of_repository(repository)
     for file in record.files:
         assert (repository / file.path).stat().st_size == file.size_bytes
 

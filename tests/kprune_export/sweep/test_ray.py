@@ -25,7 +25,7 @@ def test_trials_are_made_on_the_cluster_and_their_bundles_come_back(
     arguments = ["sweep", wide, "-o", output, "--calibration", texts_file, "--speedups", "1.1,2000", *QUICK]
     arguments.append("--no-dense-int8")
     assert cli(*arguments, "--ray", "local") == 0
-    dense, pruned, failed = SweepRecord.read(output).trials
+    dense, pruned, failed = SweepRecord.of_folder(output).trials
     assert failed.error is not None
     assert "out of reach" in failed.error
     manifests = {}
@@ -40,7 +40,7 @@ def test_trials_are_made_on_the_cluster_and_their_bundles_come_back(
     assert {name: (output / "trials" / name / "latency.json").read_bytes() for name in manifests} == before
     assert cli(*arguments) == 0  # nor is it without the cluster
     assert {name: (output / "trials" / name / "latency.json").read_bytes() for name in manifests} == before
-    assert Manifest.read(output / dense.bundle) == manifests[dense.name]
+    assert Manifest.of_bundle(output / dense.bundle) == manifests[dense.name]
 
 
 @needs_ray

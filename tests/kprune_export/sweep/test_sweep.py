@@ -17,7 +17,7 @@ import pytest
 from exporters.timing.latency_table.table import LatencyTable
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
-from kprune_export.experiments.sweep.exclusive_timing import Turns
+from kprune_export.experiments.sweep.exclusive_timing import TimingLock
 from kprune_export.experiments.sweep.launch import LocalTrials
 from kprune_export.experiments.sweep.messages import Order
 from kprune_export.experiments.sweep.sweep_record import SweepRecord
@@ -50,7 +50,7 @@ def swept(wide: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_what_is_written(swept: Path) -> None:
     assert sorted(path.name for path in swept.iterdir()) == ["shared", "sweep.json", "sweep.md", "sweep.svg", "trials"]
-    record = SweepRecord.read(swept)
+    record = SweepRecord.of_folder(swept)
     assert [trial.name for trial in record.trials] == [DENSE, PRUNED, "onnxruntime-fp32-2000x", DENSE_INT8]
     assert record.shapes == ("4x32",)
     dense, pruned, failed, int8 = record.trials
@@ -82,7 +82,7 @@ def test_every_trial_is_a_whole_bundle_made_with_what_is_shared(swept: Path) -> 
 
 
 def test_the_figures_are_those_of_the_bundles(swept: Path) -> None:
-    for trial, figures in SweepRecord.read(swept).made:
+    for trial, figures in SweepRecord.of_folder(swept).made:
         latency = json.loads((swept / trial.bundle / "latency.json").read_text())["variants"][trial.variant]
         assert figures.at("4x32").p50_ms == latency["shapes"][0]["pruned"]["p50_ms"]
         measured = json.loads((swept / trial.bundle / "fidelity.json").read_text())
@@ -112,9 +112,9 @@ def test_a_killed_sweep_goes_on_and_its_processes_end_with_it(
 
     assert cli(*command) == 0
     assert latency_of(output, DENSE) == before
-    straight, resumed = (Manifest.read(folder / "trials" / DENSE) for folder in (swept, output))
+    straight, resumed = (Manifest.of_bundle(folder / "trials" / DENSE) for folder in (swept, output))
     assert resumed.reproducible_hashes() == straight.reproducible_hashes()
-    assert [trial.name for trial, _ in SweepRecord.read(output).made] == [DENSE, PRUNED, DENSE_INT8]
+    assert [trial.name for trial, _ in SweepRecord.of_folder(output).made] == [DENSE, PRUNED, DENSE_INT8]
     verify_bundle(second)
 
     after = {name: latency_of(output, name) for name in (DENSE, PRUNED)}
@@ -141,7 +141,7 @@ def test_a_worker_that_dies_is_a_failed_trial(tmp_path: Path) -> None:
             workers[0].kill()
 
     order = Order(recipe={"model": "nowhere", "output": str(tmp_path / "out")}, dense=False, turns=str(tmp_path))
-    with Turns.join(tmp_path) as turns, turns.stage(alone=True):  # so that it waits until it is killed
+    with TimingLock.join(tmp_path) as turns, turns.stage(exclusive=True):  # so that it waits until it is killed
         threading.Timer(1.0, kill_worker).start()
         (end,) = LocalTrials(1).run([order], lambda _: None, pytest.fail)
     assert end.exit_code == 1

@@ -140,7 +140,7 @@ def test_validation_judges_the_target(targeted: Outcome, cli: Callable[..., int]
     bundle = tmp_path / "bundle"
     shutil.copytree(targeted.output, bundle)
     code = cli("validate", bundle, "-o", tmp_path / "validated", "--timing-seconds", 0.2)
-    (gate,) = Manifest.read(tmp_path / "validated").gates
+    (gate,) = Manifest.of_bundle(tmp_path / "validated").gates
     assert gate.name == "target_speedup"
     assert code in (0, 3, 6)
 

@@ -32,7 +32,7 @@ def test_the_bundle_holds_the_repository_of_its_own_files(with_repository: Outco
     bundle = with_repository.output
     manifest, difference = verify_bundle(bundle)
     assert not difference
-    record = RepositoryRecord.read(bundle / "triton")
+    record = RepositoryRecord.of_repository(bundle / "triton")
     assert [x.name for x in record.encoders] == ["sst-onnxruntime-fp32"]
     assert record.encoders[0].backend == "python"
     assert (record.plan_sha256, record.verdict) == (manifest.plan_sha256, manifest.verdict_in_words)

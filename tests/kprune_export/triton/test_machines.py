@@ -75,7 +75,7 @@ def test_each_machine_has_a_configuration_of_what_was_timed_there(
     assert cli("triton", built.output, "-o", output, "--backend", "python", "--validated", elsewhere) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"--model-config-name={OTHER}, as timed on Made-up(R) CPU, 8 processors: merging was timed" in shown
-    (encoder,) = RepositoryRecord.read(output).encoders
+    (encoder,) = RepositoryRecord.of_repository(output).encoders
     here, other = encoder.configs
     assert (here.instances, here.reasons) == (encoder.instances, encoder.reasons)  # config.pbtxt is of this machine
     assert other.name == OTHER

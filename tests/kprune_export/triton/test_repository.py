@@ -96,7 +96,7 @@ def test_texts_go_through_tokenizer_encoder_and_answers(classifier_repository: P
 
 
 def test_the_record_lists_every_file(classifier_repository: Path) -> None:
-    record = RepositoryRecord.read(classifier_repository)
+    record = RepositoryRecord.of_repository(classifier_repository)
     files = {x.path: x.sha256 for x in record.files}
     found = {x.relative_to(classifier_repository).as_posix() for x in classifier_repository.rglob("*") if x.is_file()}
     assert set(files) == found - {RECORD}
@@ -150,7 +150,7 @@ def test_each_task_has_its_answers(
     got: list[str],
 ) -> None:
     checkpoint = load_checkpoint(make_checkpoint(**settings))
-    found = text_record(checkpoint, RepositoryRecord.read(classifier_repository).encoders, "x", pairs=False)
+    found = text_record(checkpoint, RepositoryRecord.of_repository(classifier_repository).encoders, "x", pairs=False)
     assert (found.activation, len(found.inputs), [x.name for x in found.outputs]) == (activation, sent, got)
     assert (found.answers is None) is (activation == "none")
 
@@ -158,7 +158,7 @@ def test_each_task_has_its_answers(
 def test_tasks_without_answers_and_wrong_tokenizers_are_refused(
     make_checkpoint: MakeCheckpoint, classifier_repository: Path
 ) -> None:
-    encoders = RepositoryRecord.read(classifier_repository).encoders
+    encoders = RepositoryRecord.of_repository(classifier_repository).encoders
     masked = load_checkpoint(make_checkpoint(head="ForMaskedLM"))
     with pytest.raises(BundleError, match="not there for masked language modelling, only for .*--no-text"):
         text_record(masked, encoders, "x", pairs=False)

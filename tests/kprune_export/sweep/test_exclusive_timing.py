@@ -1,17 +1,17 @@
-"""Turns: whoever is alone is, in real processes."""
+"""The timing lock of a sweep, held by real processes."""
 
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from kprune_export.experiments.sweep.exclusive_timing import Turns
+from kprune_export.experiments.sweep.exclusive_timing import TimingLock
 
 _RUN = """
 import sys, time
 from pathlib import Path
-from kprune_export.experiments.sweep.exclusive_timing import Turns
-with Turns.join(Path(sys.argv[1])) as turns:
+from kprune_export.experiments.sweep.exclusive_timing import TimingLock
+with TimingLock.join(Path(sys.argv[1])) as turns:
     for stage in range(6):
         alone = stage % 3 == int(sys.argv[2]) % 3
         with turns.stage(alone):
@@ -37,14 +37,14 @@ def test_nothing_runs_beside_what_is_alone_and_the_rest_runs_side_by_side(tmp_pa
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
-    hold = "from kprune_export.experiments.sweep.exclusive_timing import Turns\nimport sys, time\n"
+    hold = "from kprune_export.experiments.sweep.exclusive_timing import TimingLock\nimport sys, time\n"
     hold += "from pathlib import Path\n"
-    hold += "with Turns.join(Path(sys.argv[1])) as t, t.stage(True): print('alone', flush=True); time.sleep(60)"
+    hold += "with TimingLock.join(Path(sys.argv[1])) as t, t.stage(True): print('alone', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "alone\n"
     process.kill()
     process.communicate()
     start = time.monotonic()
-    with Turns.join(tmp_path) as turns, turns.stage(alone=True):
+    with TimingLock.join(tmp_path) as turns, turns.stage(exclusive=True):
         assert time.monotonic() - start < 10
