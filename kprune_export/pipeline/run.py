@@ -296,7 +296,7 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         verdict=verdict_of(gates, exported=bool(proofs)),
         gates=gates,
         warnings=fidelity_warnings(proofs),
-        task=job.source.task.kind.value,
+        task=job.source.task.name,
         labels=job.source.task.labels,
         plan_sha256=plan.sha256 if plan else None,
         flops_reduction=plan.flops_reduction if plan else None,

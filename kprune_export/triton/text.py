@@ -6,24 +6,16 @@ from pathlib import Path
 import tokenizers
 
 from kprune_export.errors import BundleError
-from kprune_export.evaluation.token_metrics import marks_entities
-from kprune_export.triton.repository_record import Activation, EncoderRecord, TextRecord
+from kprune_export.evaluation import EVALUATIONS, evaluation_of
+from kprune_export.evaluation.serving import Activation, TextServing
+from kprune_export.triton.repository_record import EncoderRecord, TextRecord
 from kprune_export.triton.tensors import STRING, ServedTensor
 from pruning.calibration.batches import encode
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint
-from pruning.tasks import Task, TaskKind
+from pruning.tasks import Task
 
 TOKENIZER = "tokenizer.json"
-_ACTIVATIONS: Mapping[TaskKind, Activation] = {
-    TaskKind.SINGLE_LABEL: "softmax",
-    TaskKind.MULTI_LABEL: "sigmoid",
-    TaskKind.REGRESSION: "none",
-    TaskKind.RERANKING: "none",
-    TaskKind.EMBEDDING: "normalise",
-    TaskKind.TOKEN_LABELS: "words",
-    TaskKind.ANSWER_SPAN: "span",
-}
 ANSWERS: Mapping[Activation, str] = {
     **dict.fromkeys(("softmax", "sigmoid", "normalise"), "answers.py"),
     **dict.fromkeys(("entities", "words"), "entities.py"),
@@ -59,12 +51,8 @@ def text_record(checkpoint: EncoderCheckpoint, encoders: Sequence[EncoderRecord]
         BundleError: there is nothing of that for the task, or the tokenizer is not in one file.
 
     """
-    check_texts(checkpoint, pairs)
-    task = checkpoint.task
-    activation = _activation(task)
-    names = ("text", "text_pair") if pairs or task.kind is TaskKind.RERANKING else ("text",)
-    if activation == "span":
-        names = ("question", "context")
+    serving = check_texts(checkpoint, pairs)
+    activation, names = serving.activation, serving.inputs(pairs)
     limits = [x.max_tokens for x in encoders]
     return TextRecord(
         ensembles={x.name: f"{x.name}-text" for x in encoders},
@@ -81,30 +69,29 @@ def text_record(checkpoint: EncoderCheckpoint, encoders: Sequence[EncoderRecord]
     )
 
 
-def check_texts(checkpoint: EncoderCheckpoint, pairs: bool) -> None:
-    """Check that a server can take texts for a checkpoint, which may be the dense one.
+def check_texts(checkpoint: EncoderCheckpoint, pairs: bool) -> TextServing:
+    """Check that a server can take texts for a checkpoint, which may be the dense one, and return how it does.
 
     Raises:
         BundleError: as `text_record`.
 
     """
-    task = checkpoint.task
-    _activation(task)
-    if pairs and task.kind in (TaskKind.EMBEDDING, TaskKind.TOKEN_LABELS):
+    serving = _serving(checkpoint.task)
+    if pairs and serving.pair is None:
         raise BundleError(
-            f"A model for {task.kind} reads one text at a time: leave out --pairs (in prune-and-build --triton-pairs)."
+            f"A model for {checkpoint.task.name} reads one text at a time: leave out --pairs (in prune-and-build "
+            "--triton-pairs)."
         )
     check_tokenizer(checkpoint)
+    return serving
 
 
-def _activation(task: Task) -> Activation:
-    if task.kind not in _ACTIVATIONS:
-        raise BundleError(
-            f"Texts in and answers out is not there for {task.kind}, only for {', '.join(_ACTIVATIONS)}: {_WITHOUT}."
-        )
-    if task.kind is TaskKind.TOKEN_LABELS and marks_entities(task.labels):
-        return "entities"
-    return _ACTIVATIONS[task.kind]
+def _serving(task: Task) -> TextServing:
+    serving = evaluation_of(task).serving(task.labels)
+    if serving is None:
+        known = ", ".join(name for name, evaluation in EVALUATIONS.items() if evaluation.serving(()) is not None)
+        raise BundleError(f"Texts in and answers out is not there for {task.name}, only for {known}: {_WITHOUT}.")
+    return serving
 
 
 def _answers(activation: Activation, encoder: EncoderRecord) -> tuple[ServedTensor, ...]:

@@ -1,9 +1,8 @@
-"""What every task says of itself; nothing else in the package asks which task a model has."""
+"""The interface of tasks: what a model is for. Nothing else in the package asks which task a model has."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import ClassVar
 
 import torch
@@ -11,20 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning.calibration.examples import Example
-
-
-class TaskKind(StrEnum):
-    """The kinds of output that pruning can preserve."""
-
-    SINGLE_LABEL = "single-label classification"
-    MULTI_LABEL = "multi-label classification"
-    REGRESSION = "regression"
-    RERANKING = "reranking (cross-encoder)"
-    TOKEN_LABELS = "token classification"  # noqa: S105 - not a password
-    ANSWER_SPAN = "extractive question answering"
-    MASKED_LM = "masked language modelling"
-    EMBEDDING = "sentence embedding"
-    TOKEN_FEATURES = "token features"  # noqa: S105 - as above
 
 
 @dataclass(frozen=True)
@@ -58,7 +43,10 @@ class Task(ABC):
 
     labels: tuple[str, ...] = ()
 
-    kind: ClassVar[TaskKind]
+    name: ClassVar[str]
+    """Its name in plain words, unique among all tasks: what files record, and messages and reports show."""
+    divergence_name: ClassVar[str] = "KL(pruned ‖ dense), nats a text"
+    """What `divergence` measures, as the label of a plot's axis."""
     masks_tokens: ClassVar[bool] = False
     """Whether the model reads texts with some of their tokens masked."""
     counts_special_tokens: ClassVar[bool] = True

@@ -12,7 +12,6 @@ from pruning.errors import CalibrationError
 from pruning.tasks.base import (
     Output,
     Task,
-    TaskKind,
     normal_likelihood,
     softmax_kl,
     softmax_likelihood,
@@ -30,7 +29,7 @@ class TokenLabels(Task):
     Special tokens are not counted: nothing has trained their outputs, and nobody reads them.
     """
 
-    kind = TaskKind.TOKEN_LABELS
+    name = "token classification"
     counts_special_tokens = False
 
     @property
@@ -56,7 +55,8 @@ class TokenFeatures(Task):
 
     """
 
-    kind = TaskKind.TOKEN_FEATURES
+    name = "token features"
+    divergence_name = "squared distance from the dense model's vectors, summed over a text"
     width: int = 0
 
     @property
@@ -77,7 +77,7 @@ class TokenFeatures(Task):
 class AnswerSpan(Task):
     """Where in a text the answer to a question begins and ends: two distributions over the tokens."""
 
-    kind = TaskKind.ANSWER_SPAN
+    name = "extractive question answering"
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -130,7 +130,7 @@ class MaskedLanguageModelling(Task):
 
     """
 
-    kind = TaskKind.MASKED_LM
+    name = "masked language modelling"
     masks_tokens = True
     width: int = 0
 

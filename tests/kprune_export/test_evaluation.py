@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kprune_export.errors import LabelError
-from kprune_export.evaluation import EVALUATIONS
+from kprune_export.evaluation import evaluation_of
 from kprune_export.evaluation.alignment import check_fast, first_tokens
 from kprune_export.evaluation.base import Evaluation, TaskLabels
 from pruning import load_checkpoint
@@ -75,7 +75,7 @@ def test_a_tokenizer_that_does_not_say_where_its_tokens_are() -> None:
 
 def run(checkpoint: EncoderCheckpoint, examples: list[Example], labels: TaskLabels | None, outputs: Any) -> Evaluation:
     """Evaluate models whose outputs a function of the row and the side (0 dense, 1 pruned) gives."""
-    evaluation = EVALUATIONS[checkpoint.task.kind](checkpoint, examples, labels)
+    evaluation = evaluation_of(checkpoint.task)(checkpoint, examples, labels)
     for batch in checkpoint.batches(examples, seed=0, batch_size=2):
         width = batch.attention_mask.shape[1]
         sides = []
@@ -102,7 +102,7 @@ def test_token_labels_by_hand(tagger: EncoderCheckpoint) -> None:
         words("good", "a", label=(1.0, -100.0)),
         words("is", label=("o",)),
     ]
-    labels = EVALUATIONS[tagger.task.kind].read_labels(tagger.task, examples)
+    labels = evaluation_of(tagger.task).read_labels(tagger.task, examples)
     assert labels == ((0, 1, 2), (1, -100), (0,))
     dense = [one_hot(2, 0, 1, 0, 2, 2), one_hot(2, 1, 2, 2), one_hot(2, 0, 2)]  # [CLS] a film ##s good [SEP], …
     pruned = [one_hot(0, 0, 1, 1, 0, 0), one_hot(0, 0, 2, 0), one_hot(0, 0, 0)]
@@ -135,7 +135,7 @@ def test_unlabelled_tokens_have_fidelity_alone(tagger: EncoderCheckpoint) -> Non
 )
 def test_labels_of_words_that_do_not_fit(tagger: EncoderCheckpoint, example: Example, problem: str) -> None:
     with pytest.raises(LabelError, match=problem):
-        EVALUATIONS[tagger.task.kind].read_labels(tagger.task, [example])
+        evaluation_of(tagger.task).read_labels(tagger.task, [example])
 
 
 def ends(start: int, end: int, count: int) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def ends(start: int, end: int, count: int) -> dict[str, Any]:
 def test_answers_by_hand(reader: EncoderCheckpoint) -> None:
     # [CLS] what is ? [SEP] paris , in films [##s] [SEP]
     examples = [Example("what is?", "Paris, in films", ("films",)), Example("what", "good films", ("the good film",))]
-    labels = EVALUATIONS[reader.task.kind].read_labels(reader.task, examples)
+    labels = evaluation_of(reader.task).read_labels(reader.task, examples)
     dense, pruned = [ends(8, 9, 11), ends(3, 5, 7)], [ends(5, 5, 11), ends(1, 5, 7)]
     found = run(reader, examples, labels, lambda row, side: (dense, pruned)[side][row])
     agreement, kl = found.fidelity()
@@ -160,7 +160,7 @@ def test_answers_by_hand(reader: EncoderCheckpoint) -> None:
 
 def test_no_answer_can_be_right(reader: EncoderCheckpoint) -> None:
     examples = [Example("what?", "good", ()), Example("what?", "film", ("film",))]
-    labels = EVALUATIONS[reader.task.kind].read_labels(reader.task, examples)
+    labels = evaluation_of(reader.task).read_labels(reader.task, examples)
     f1, _ = run(reader, examples, labels, lambda row, side: ends(0, 0, 6)).metrics()  # [CLS] what ? [SEP] good [SEP]
     assert (f1.dense, f1.pruned) == (0.5, 0.5)
     f1, _ = run(reader, examples[1:], labels[1:], lambda row, side: ends(0, 0, 6)).metrics()
@@ -168,7 +168,7 @@ def test_no_answer_can_be_right(reader: EncoderCheckpoint) -> None:
 
 
 def test_answers_that_do_not_fit(reader: EncoderCheckpoint) -> None:
-    read = EVALUATIONS[reader.task.kind].read_labels
+    read = evaluation_of(reader.task).read_labels
     assert read(reader.task, [Example("q", "c", 1066), Example("q", "c", "x")]) == (("1066",), ("x",))
     with pytest.raises(LabelError, match="is neither an answer nor a list of answers"):
         read(reader.task, [Example("q", "c", (1.0, 2.0))])

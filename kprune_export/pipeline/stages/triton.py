@@ -40,7 +40,7 @@ class TritonStage(Stage):
         bundle = ServedBundle(
             files=desk.files,
             variants=tuple(map(str, job.variants)),
-            task=job.source.task.kind.value,
+            task=job.source.task.name,
             labels=job.source.task.labels,
             verdict=in_words(verdict_of(gates, exported=True), gates, fidelity_warnings(proofs)),
             plan_sha256=PruningPlan.read(desk.files(PLAN)).sha256,
