@@ -1,13 +1,14 @@
 """What clients send texts to: which tasks have it, and whether tokenizer.json alone gives the checkpoint's tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
 
 from kprune_export.errors import BundleError
 from kprune_export.evaluation import EVALUATIONS, evaluation_of
-from kprune_export.evaluation.serving import Activation, TextServing
+from kprune_export.evaluation.serving import TextServing
+from kprune_export.triton.postprocessing import POSTPROCESSINGS
 from kprune_export.triton.repository_record import EncoderRecord, TextRecord
 from kprune_export.triton.tensors import STRING, ServedTensor
 from pruning.calibration.batches import encode
@@ -16,16 +17,6 @@ from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.tasks import Task
 
 TOKENIZER = "tokenizer.json"
-ANSWERS: Mapping[Activation, str] = {
-    **dict.fromkeys(("softmax", "sigmoid", "normalise"), "answers.py"),
-    **dict.fromkeys(("entities", "words"), "entities.py"),
-    "span": "spans.py",
-}
-"""The model.py that makes the answers."""
-_PLACES = (
-    ServedTensor(name="spans", dtype="int32", dims=(-1, 2)),
-    ServedTensor(name="words", dtype="int32", dims=(-1,)),
-)
 _WITHOUT = "serve the encoder alone with --no-text (in prune-and-build --no-triton-text)"
 _PROBES = (
     Example("a good film"),
@@ -52,20 +43,20 @@ def text_record(checkpoint: EncoderCheckpoint, encoders: Sequence[EncoderRecord]
 
     """
     serving = check_texts(checkpoint, pairs)
-    activation, names = serving.activation, serving.inputs(pairs)
+    names, postprocessing = serving.inputs(pairs), POSTPROCESSINGS[serving.activation]
     limits = [x.max_tokens for x in encoders]
     return TextRecord(
         ensembles={x.name: f"{x.name}-text" for x in encoders},
         tokenizer=f"{name}-tokenizer",
-        answers=None if activation == "none" else f"{name}-answers",
+        answers=f"{name}-answers" if postprocessing.model_file else None,
         inputs=tuple(ServedTensor(name=field, dtype=STRING, dims=(1,)) for field in names),
-        outputs=_answers(activation, encoders[0]),
-        activation=activation,
+        outputs=postprocessing.outputs(encoders[0].outputs),
+        activation=serving.activation,
         max_batch=min(x.max_batch for x in encoders),
         min_tokens=max(x.min_tokens for x in encoders),
         max_tokens=min(checkpoint.max_tokens, *limits),
-        places=_PLACES if activation in ("entities", "words", "span") else (),
-        read=names[1:] if activation == "span" else (),
+        places=postprocessing.places,
+        read=names[1:] if postprocessing.reads_text else (),
     )
 
 
@@ -92,24 +83,6 @@ def _serving(task: Task) -> TextServing:
         known = ", ".join(name for name, evaluation in EVALUATIONS.items() if evaluation.serving(()) is not None)
         raise BundleError(f"Texts in and answers out is not there for {task.name}, only for {known}: {_WITHOUT}.")
     return serving
-
-
-def _answers(activation: Activation, encoder: EncoderRecord) -> tuple[ServedTensor, ...]:
-    if activation == "span":
-        fields = (("answer", STRING), ("score", "float32"), ("start", "int32"), ("end", "int32"))
-        return tuple(ServedTensor(name=name, dtype=dtype, dims=(1,)) for name, dtype in fields)
-    if activation in ("entities", "words"):
-        fields = (("labels", STRING), ("scores", "float32"), ("starts", "int32"), ("ends", "int32"))
-        return tuple(ServedTensor(name=name, dtype=dtype, dims=(-1,)) for name, dtype in fields)
-    (output,) = encoder.outputs
-    if activation == "normalise":
-        return (output.model_copy(update={"name": "embedding", "dtype": "float32"}),)
-    if activation == "none":
-        return (output.model_copy(update={"name": "scores"}),)
-    return tuple(
-        ServedTensor(name=name, dtype=dtype, dims=output.dims)
-        for name, dtype in (("labels", STRING), ("scores", "float32"))
-    )
 
 
 def check_tokenizer(checkpoint: EncoderCheckpoint) -> None:

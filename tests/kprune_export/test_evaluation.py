@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from kprune_export.errors import LabelError
-from kprune_export.evaluation import evaluation_of
+from kprune_export.evaluation import EVALUATIONS, evaluation_of
 from kprune_export.evaluation.alignment import check_fast, first_tokens
 from kprune_export.evaluation.base import Evaluation, TaskLabels
 from pruning import load_checkpoint
 from pruning.calibration.batches import encode
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.tasks import SingleLabel
 
 MakeCheckpoint = Callable[..., Path]
 SPLIT = ["film", "##s", "good", "a", "the", "is", "what", "paris", ",", "?", "in"]
@@ -208,3 +209,22 @@ def test_token_features_by_hand(make_checkpoint: MakeCheckpoint) -> None:
     assert skill.value == pytest.approx((cosine.value - 0.5) / 0.5)  # the mean of four unit axes has a length of 1/2
     assert found.metrics() == ()
     assert torch.is_grad_enabled()
+
+
+def test_a_task_that_only_pruning_knows_says_what_is_missing() -> None:
+    class Unregistered(SingleLabel):
+        name = "a task of a test"
+
+    with pytest.raises(LookupError, match="EVALUATIONS has no class for the task 'a task of a test': add one"):
+        evaluation_of(Unregistered())
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_tasks_have_all_words(name: str) -> None:
+    evaluation = EVALUATIONS[name]
+    assert evaluation.pipeline_tag
+    compile(evaluation.usage(None), name, "exec")
+    texts = eval(evaluation.example_texts)
+    serving = evaluation.serving(())
+    if serving is not None:
+        assert len(serving.inputs(pairs=False)) == (2 if isinstance(texts[0], tuple) else 1)
