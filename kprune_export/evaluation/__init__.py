@@ -1,4 +1,4 @@
-"""All that depends on a task outside of pruning: one module and one class for each task."""
+"""Everything that depends on a task outside of pruning: one module and one class for each task."""
 
 from kprune_export.evaluation.answer_span import AnswerEvaluation
 from kprune_export.evaluation.base import Evaluation

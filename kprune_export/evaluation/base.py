@@ -27,7 +27,7 @@ VECTOR_LIMITS: Mapping[str, float] = {"mean_cosine": 0.9, "cosine_skill": 0.6}
 
 
 class Evaluation(ABC):
-    """All that depends on a task outside of pruning; one subclass for each task of `pruning.tasks`.
+    """Everything that depends on a task outside of pruning; one subclass for each task of `pruning.tasks`.
 
     The class describes the task: its labels, default limits, words for report and model card, and how it is served. An
     instance is one comparison of two models, with their scores where labels are given. It gets both models' outputs

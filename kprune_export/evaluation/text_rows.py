@@ -16,7 +16,7 @@ from pruning.checkpoint.load import EncoderCheckpoint
 
 
 class TextEvaluation(Evaluation):
-    """Keeps one row of outputs a text, in the texts' order."""
+    """A comparison that keeps one row of outputs for each text, in the texts' order."""
 
     def __init__(
         self,

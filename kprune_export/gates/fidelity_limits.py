@@ -1,8 +1,8 @@
 """Default limits of fidelity: below them a run warns, whatever its gates are, and its exit code stays as it is.
 
 A gate says what a release needs. These limits say from where on a figure is low by any standard, so that a run without
-gates, or with gates about something else, does not look like a good one. The limits of measures
-are those of the task (`kprune_export.evaluation.base.Evaluation.default_limit`); those of counts are here.
+gates, or with gates about something else, does not look like a good one. Limits of measures belong to the task
+(`kprune_export.evaluation.base.Evaluation.default_limit`), those of counts are here.
 """
 
 from collections.abc import Iterator, Sequence

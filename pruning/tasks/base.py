@@ -30,7 +30,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """What a model is for, and how far a pruned model's output has moved from the dense model's.
+    """What a model is for, and how far a pruned model's output is from the dense model's.
 
     The divergence is what pruning keeps small. It is measured for each text by itself, so that sums over
     texts do not depend on how texts are batched. It compares single tensors: a task with several outputs
@@ -82,8 +82,14 @@ class Task(ABC):
         """
         return list(examples)
 
-    def held(self, head: nn.Module, hidden: Tensor, attention_mask: Tensor, counted: Tensor) -> Tensor:  # noqa: ARG002
-        """Return what `moved` compares, for the top's hidden states: small enough to be held for all texts.
+    def representation(
+        self,
+        head: nn.Module,
+        hidden: Tensor,
+        attention_mask: Tensor,
+        counted: Tensor,  # noqa: ARG002 - tasks may read it
+    ) -> Tensor:
+        """Return what `representation_divergence` compares: small enough to be kept for all texts.
 
         Args:
             head: maps hidden states (texts, tokens, d) and attention mask to the outputs.
@@ -100,8 +106,15 @@ class Task(ABC):
             return outputs
         return torch.stack(outputs, dim=-1)
 
-    def moved(self, head: nn.Module, student: Tensor, teacher: Tensor, counted: Tensor, temperature: float) -> Tensor:  # noqa: ARG002
-        """Return the divergence, (texts,), between what `held` returned for student and teacher."""
+    def representation_divergence(
+        self,
+        head: nn.Module,  # noqa: ARG002 - tasks may read it
+        student: Tensor,
+        teacher: Tensor,
+        counted: Tensor,
+        temperature: float,
+    ) -> Tensor:
+        """Return the divergence, (texts,), between the representations of student and teacher."""
         return self.divergence(student, teacher, counted, temperature)
 
     @abstractmethod
@@ -119,9 +132,15 @@ class Task(ABC):
 
         """
 
-    def likelihood(self, head: nn.Module, held: Tensor, counted: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Return `sampled_likelihood` for what `held` returned."""
-        return self.sampled_likelihood(held, counted, generator)
+    def representation_likelihood(
+        self,
+        head: nn.Module,  # noqa: ARG002 - tasks may read it
+        representation: Tensor,
+        counted: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return `sampled_likelihood` for a representation."""
+        return self.sampled_likelihood(representation, counted, generator)
 
 
 def softmax_likelihood(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -157,10 +157,10 @@ def test_a_vocabulary_is_compared_in_chunks(chunk: int, monkeypatch: pytest.Monk
     student, teacher = torch.randn(2, 3, 6, 4, dtype=torch.float64)
     student.requires_grad_()
     counted = torch.tensor([[0, 1, 1, 0, 1, 0], [0] * 6, [1, 0, 0, 0, 0, 1]])
-    held = [task.held(Head(), x, torch.ones(3, 6), counted) for x in (student, teacher)]
-    assert [tuple(x.shape) for x in held] == [(5, 4)] * 2
+    kept = [task.representation(Head(), x, torch.ones(3, 6), counted) for x in (student, teacher)]
+    assert [tuple(x.shape) for x in kept] == [(5, 4)] * 2
     assert applied == []
-    found = task.moved(Head(), held[0], held[1], counted, 2.0)
+    found = task.representation_divergence(Head(), kept[0], kept[1], counted, 2.0)
     expected = task.divergence(linear(student), linear(teacher), counted, 2.0)
     assert torch.allclose(found, expected)
     assert found[1] == 0
