@@ -27,7 +27,7 @@ def model_spec(checkpoint: EncoderCheckpoint, versions: dict[str, str]) -> Model
     config = checkpoint.model.config
     plan = checkpoint.plan
     metadata = {
-        "kprune.task": checkpoint.task.kind.value,
+        "kprune.task": checkpoint.task.name,
         "kprune.pooling": checkpoint.pooled_by or "",
         "kprune.labels": "\n".join(checkpoint.task.labels),
         "kprune.max_tokens": str(checkpoint.max_tokens),

@@ -116,3 +116,23 @@ def test_pruning_knows_no_runtime_and_exporters_no_transformers() -> None:
             assert not used & {"onnx", "onnxruntime", "tensorrt"}, path
         if package == "exporters":
             assert "transformers" not in used, path
+
+
+def test_only_task_classes_know_tasks() -> None:
+    """No module switches on the task: it asks the task's class in `pruning.tasks` or `kprune_export.evaluation`."""
+    from kprune_export.evaluation import EVALUATIONS
+
+    modules = {evaluation.__module__ for evaluation in EVALUATIONS.values()}
+    general = {"pruning.tasks.Task", "pruning.tasks.Output", "pruning.tasks.base"}
+    knows = {"pruning/checkpoint/purpose.py", "pruning/checkpoint/load.py", "kprune_export/evaluation/__init__.py"}
+    for path in SOURCES:
+        place = path.relative_to(ROOT).as_posix()
+        if place in knows or place.startswith("pruning/tasks/"):
+            continue
+        concrete = {name for name, _ in imports(path) if name.startswith("pruning.tasks.")} - general
+        assert not concrete, f"{place} imports {concrete}"
+        if not place.startswith("kprune_export/evaluation/"):
+            used = {name for name, _ in imports(path)} & modules
+            assert not used, f"{place} imports {used}"
+        texts = {x.value for x in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(x, ast.Constant)}
+        assert not texts & set(EVALUATIONS), f"{place} names a task"

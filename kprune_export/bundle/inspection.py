@@ -105,7 +105,7 @@ def _task(checkpoint: CheckpointFolder) -> str | None:
     """Return what a checkpoint is for, by its files alone."""
     try:
         with as_checkpoint_errors(checkpoint.path):
-            return find_purpose(checkpoint).task(read_config(checkpoint)).kind.value
+            return find_purpose(checkpoint).task(read_config(checkpoint)).name
     except UnsupportedModelError:
         return None
 

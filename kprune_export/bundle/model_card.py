@@ -14,43 +14,19 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from exporters.documents import first_problem
 from kprune_export.bundle.verdict import FidelityWarning, GateResult
+from kprune_export.evaluation import evaluation_of
 from kprune_export.evaluation.fidelity import FidelityReport
+from kprune_export.evaluation.snippets import CardWords
 from kprune_export.printable import printable
 from kprune_export.tables import Section, markdown_table, markdown_text
 from pruning.checkpoint.load import EncoderCheckpoint
-from pruning.checkpoint.purpose import head_ending
 from pruning.checkpoint.source import CARD_FILE
 from pruning.errors import CheckpointError
 from pruning.plan import PruningPlan
-from pruning.tasks import TaskKind
 
 Value = str | list[str]
 _CARRIED = ("license", "license_name", "license_link", "language")
 """What a pruned model has in common with the one that it was made from."""
-_PIPELINE_TAGS = {
-    TaskKind.SINGLE_LABEL: "text-classification",
-    TaskKind.MULTI_LABEL: "text-classification",
-    TaskKind.REGRESSION: "text-classification",
-    TaskKind.RERANKING: "text-ranking",
-    TaskKind.TOKEN_LABELS: "token-classification",
-    TaskKind.ANSWER_SPAN: "question-answering",
-    TaskKind.MASKED_LM: "fill-mask",
-    TaskKind.EMBEDDING: "sentence-similarity",
-    TaskKind.TOKEN_FEATURES: "feature-extraction",
-}
-"""https://huggingface.co/docs/hub/models-tasks"""
-_METRICS = {
-    TaskKind.SINGLE_LABEL: ["accuracy"],
-    TaskKind.MULTI_LABEL: ["f1"],
-    TaskKind.REGRESSION: ["spearmanr"],
-    TaskKind.RERANKING: ["spearmanr"],
-    TaskKind.TOKEN_LABELS: ["seqeval"],
-    TaskKind.ANSWER_SPAN: ["squad"],
-    TaskKind.MASKED_LM: ["accuracy"],
-    TaskKind.EMBEDDING: ["spearmanr"],
-    TaskKind.TOKEN_FEATURES: [],
-}
-"""The metrics that such a model is judged by here, under their names at https://huggingface.co/evaluate-metric."""
 
 
 class CardFacts(BaseModel):
@@ -122,18 +98,18 @@ def model_card(
     """
     from huggingface_hub import ModelCardData
 
-    kind = source.task.kind
-    declared = kind is TaskKind.EMBEDDING and (source.folder.path / "modules.json").is_file()
+    evaluation = evaluation_of(source.task)
+    words = evaluation.card(source)
     carried: dict[str, Any] = dict(facts.carried)
     data = ModelCardData(
         base_model=facts.base_model,
-        library_name="sentence-transformers" if declared else "transformers",
-        pipeline_tag=_PIPELINE_TAGS[kind] if declared or kind is not TaskKind.EMBEDDING else "feature-extraction",
-        metrics=_METRICS[kind] or None,
+        library_name=words.library,
+        pipeline_tag=words.pipeline_tag,
+        metrics=list(evaluation.card_metrics) or None,
         tags=["kprune", "pruned"],
         **carried,
     )
-    text = f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, declared)}{_measured(figures)}"
+    text = f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, words)}{_measured(figures)}"
     return printable(text)
 
 
@@ -156,24 +132,24 @@ def _metadata(card: Path) -> dict[str, Value]:
         ) from error
 
 
-def _body(source: EncoderCheckpoint, plan: PruningPlan, model: str | None, declared: bool) -> str:
+def _body(source: EncoderCheckpoint, plan: PruningPlan, model: str | None, words: CardWords) -> str:
     of = f" of {markdown_text(model)}" if model else ""
     layers = "\n".join(f"| {n} | {len(x.heads)} | {len(x.neurons)} |" for n, x in enumerate(plan.layers))
     labels = ", ".join(map(markdown_text, source.task.labels))
     parameters = ", ".join(f"{name} {value}" for name, value in plan.method.parameters.items())
-    return f"""# {source.task.kind.value.capitalize()}, pruned
+    return f"""# {source.task.name.capitalize()}, pruned
 
 A pruned version{of}: {plan.flops_reduction:.2%} of the encoder's FLOPs at {plan.sequence_length} tokens are removed,
 attention heads and FFN neurons, without retraining.
 
-- Task: {source.task.kind.value}{f" ({labels})" if labels else ""}
+- Task: {source.task.name}{f" ({labels})" if labels else ""}
 - Architecture: {plan.family}
 - Method: {plan.method.name}{f" ({markdown_text(parameters)})" if parameters else ""}
 - Calibrated on {plan.calibration.texts} texts ({plan.calibration.tokens} tokens)
 - SHA-256 of the dense weights: {plan.source_sha256}
 
 ```python
-{_usage(source, declared)}
+{words.usage}
 ```
 
 The code that this trusts is `modeling_kprune.py`, which cuts transformers' own classes to the widths in `config.json`.
@@ -215,18 +191,3 @@ def _measured(figures: CardFigures | None) -> str:
     else:
         parts.append("No gates about fidelity or size were set.")
     return "\n" + "\n\n".join(parts) + "\n"
-
-
-def _usage(source: EncoderCheckpoint, declared: bool) -> str:
-    if declared:
-        return (
-            "from sentence_transformers import SentenceTransformer\n\n"
-            'model = SentenceTransformer("path or id of this model", trust_remote_code=True)'
-        )
-    name = "AutoModel" + ("" if source.pooling else head_ending(source.folder.architecture))
-    return (
-        f"from transformers import {name}, AutoTokenizer\n\n"
-        'path = "path or id of this model"\n'
-        f"model = {name}.from_pretrained(path, trust_remote_code=True)\n"
-        "tokenizer = AutoTokenizer.from_pretrained(path)"
-    )

@@ -12,6 +12,8 @@ from exporters.errors import MeasurementError
 from exporters.runners.base import Array
 from kprune_export.evaluation.metrics import TaskMetric, rank_correlation
 
+SKILLS = ("kappa", "cosine_skill")
+"""The measures that say how much of the headline a constant answer would have too."""
 _BLOCK_VALUES = 2**22
 
 

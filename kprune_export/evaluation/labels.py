@@ -4,15 +4,12 @@ import logging
 from collections.abc import Sequence
 
 from kprune_export.errors import LabelError
-from kprune_export.evaluation import EVALUATIONS
+from kprune_export.evaluation import evaluation_of
 from kprune_export.evaluation.base import TaskLabels
-from pruning.calibration.examples import LABEL_COLUMNS, TAG_COLUMNS, Example, TextSource
-from pruning.tasks import Task, TaskKind
+from pruning.calibration.examples import Example, TextSource
+from pruning.tasks import Task
 
 logger = logging.getLogger(__name__)
-
-_WITHOUT_LABELS = (TaskKind.MASKED_LM, TaskKind.TOKEN_FEATURES)
-"""Tasks that are scored without labels, or not at all."""
 
 
 def task_labels(task: Task, examples: Sequence[Example], required: bool) -> TaskLabels | None:
@@ -28,7 +25,7 @@ def task_labels(task: Task, examples: Sequence[Example], required: bool) -> Task
 
     """
     try:
-        return EVALUATIONS[task.kind].read_labels(task, examples)
+        return evaluation_of(task).read_labels(task, examples)
     except LabelError as error:
         if required:
             raise
@@ -50,15 +47,16 @@ def check_label_column(task: Task, source: TextSource | None, origin: str, asked
         LabelError: labels are asked for, and the file has no column that is known to hold them.
 
     """
-    if task.kind in _WITHOUT_LABELS or (source is not None and source.label is not None):
+    evaluation = evaluation_of(task)
+    if not evaluation.uses_labels or (source is not None and source.label is not None):
         return
     columns = source.columns if source is not None else ()
-    usual = TAG_COLUMNS if task.kind is TaskKind.TOKEN_LABELS else LABEL_COLUMNS
     there = f"its columns are {', '.join(columns)}" if columns else "it has texts alone, and no columns"
     if asked_by is not None:
         raise LabelError(
             f"{asked_by} needs labels, but {origin} has no label column: {there}, and labels are looked for in "
-            f"{', '.join(usual)}. Name the column with --label-column, or give labelled texts with --evaluation."
+            f"{', '.join(evaluation.label_columns)}. Name the column with --label-column, or give labelled texts with "
+            "--evaluation."
         )
     if source is not None and source.unread:
         logger.warning(

@@ -13,7 +13,6 @@ import numpy as np
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.retrieval_metrics import Search
 from pruning.calibration.examples import Example, TextSource, read_table
-from pruning.tasks import Task, TaskKind
 
 logger = logging.getLogger(__name__)
 
@@ -127,10 +126,9 @@ def read_retrieval_folder(source: str) -> RetrievalSet:
     )
 
 
-def is_relevance(found: TextSource, task: Task) -> bool:
-    """Whether the columns of an embedder's texts say that second texts are documents relevant to the first."""
-    columns = (str(found.text).lower(), str(found.pair).lower())
-    return task.kind is TaskKind.EMBEDDING and columns in RELEVANT_PAIRS
+def is_relevance(found: TextSource) -> bool:
+    """Whether the columns of texts say that second texts are documents relevant to the first."""
+    return (str(found.text).lower(), str(found.pair).lower()) in RELEVANT_PAIRS
 
 
 def retrieval_of_pairs(found: TextSource, origin: str) -> RetrievalSet:

@@ -1,7 +1,8 @@
 """Default limits of fidelity: below them a run warns, whatever its gates are, and its exit code stays as it is.
 
 A gate says what a release needs. These limits say from where on a figure is low by any standard, so that a run without
-gates, or with gates about something else, does not look like a good one.
+gates, or with gates about something else, does not look like a good one. Limits of measures belong to the task
+(`kprune_export.evaluation.base.Evaluation.default_limit`), those of counts are here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,22 +10,10 @@ from collections.abc import Iterator, Sequence
 from exporters.rounding import beside, limit_text
 from kprune_export.bundle.variant_report import VariantProof
 from kprune_export.bundle.verdict import FidelityWarning
-from kprune_export.evaluation.fidelity import FidelityMeasure, FidelityReport
-from kprune_export.evaluation.retrieval_metrics import INDEX, is_overlap
+from kprune_export.evaluation import EVALUATIONS
+from kprune_export.evaluation.fidelity import SKILLS, FidelityReport
+from kprune_export.evaluation.retrieval_metrics import INDEX
 
-HEADLINE_LIMITS = {
-    "agreement": 0.9,
-    "span_agreement": 0.8,
-    "r2": 0.9,
-    "rank_agreement": 0.95,
-    "mean_cosine": 0.9,
-}
-"""By the task's headline. A span counts as another one if a single token differs, so its limit is lower; a rank
-correlation of 0.95 and an R² of 0.9 are about the same closeness, as R² is the square of a correlation."""
-FURTHER_LIMITS = {"kappa": 0.6, "cosine_skill": 0.6}
-"""Of the figures that say how much of the headline a constant answer would have too."""
-OVERLAP_LIMIT = 0.5
-"""Of both overlaps of an embedder: below it most of the nearest documents change."""
 LEAST_TEXTS = 30
 """From fewer different texts a share is known to no better than a tenth or so."""
 
@@ -42,18 +31,9 @@ def fidelity_warnings(proofs: Sequence[VariantProof]) -> tuple[FidelityWarning, 
     )
 
 
-def default_limit(report: FidelityReport, measure: FidelityMeasure) -> float | None:
-    """Return the limit of one of a report's measures; None where it has none."""
-    if measure.name == report.headline.name:
-        return HEADLINE_LIMITS.get(measure.name)
-    if is_overlap(measure.name.removeprefix(INDEX)):
-        return OVERLAP_LIMIT
-    return FURTHER_LIMITS.get(measure.name)
-
-
 def _of_report(variant: str, report: FidelityReport) -> Iterator[FidelityWarning]:
     for measure in report.measures:
-        limit = default_limit(report, measure)
+        limit = EVALUATIONS[report.task].default_limit(measure.name)
         if limit is not None and not measure.value >= limit:
             value = beside(measure.value, limit)
             message = (
@@ -79,7 +59,7 @@ def _of_count(variant: str, what: str, count: int, least: int, few: str) -> Iter
 
 def _advice(name: str) -> str:
     """Return what a low figure means, where its name does not say it."""
-    if name in FURTHER_LIMITS:
+    if name in SKILLS:
         return ": a constant answer would be nearly as close to the dense model"
     if name.startswith(INDEX):
         return ": pruned queries find other documents in the dense model's index"

@@ -22,7 +22,7 @@ from exporters.tensorrt.profiles import choose_profile
 from exporters.variant import REFERENCE, Runtime, Variant
 from kprune_export.bundle.manifest import DEFAULT_TEXTS, SourceRecord, TextsRecord
 from kprune_export.errors import RecipeError
-from kprune_export.evaluation import EVALUATIONS
+from kprune_export.evaluation import evaluation_of
 from kprune_export.evaluation.base import Evaluation, TaskLabels
 from kprune_export.evaluation.labels import task_labels
 from kprune_export.evaluation.retrieval_set import RetrievalSet
@@ -140,7 +140,7 @@ class Job:
 
     def evaluation(self) -> Evaluation:
         """Return a comparison of two models on the held-out texts, which nothing has been added to."""
-        return EVALUATIONS[self.source.task.kind](self.source, self.held_out, self.labels, self.retrieval)
+        return evaluation_of(self.source.task)(self.source, self.held_out, self.labels, self.retrieval)
 
     @property
     def judged_by(self) -> dict[str, Any]:

@@ -324,7 +324,7 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         verdict=checked.verdict if checked else unchecked,
         gates=checked.gates if checked else (),
         warnings=checked.warnings if checked else (),
-        task=job.source.task.kind.value,
+        task=job.source.task.name,
         labels=job.source.task.labels,
         plan_sha256=plan.sha256 if plan else None,
         flops_reduction=plan.flops_reduction if plan else None,

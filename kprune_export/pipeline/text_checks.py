@@ -1,12 +1,13 @@
 """Checks, before any work, that a run's texts have what its gates and options ask for."""
 
 from kprune_export.errors import RecipeError
+from kprune_export.evaluation import evaluation_of
 from kprune_export.evaluation.labels import check_label_column
 from kprune_export.evaluation.retrieval_metrics import INDEX, TOP
 from kprune_export.evaluation.retrieval_set import is_relevance
 from kprune_export.pipeline.texts import RunTexts, Sources
 from kprune_export.recipe.recipe import RETRIEVAL_GATES, Recipe
-from pruning.tasks import Task, TaskKind
+from pruning.tasks import Task
 
 
 def check_labels(recipe: Recipe, task: Task, sources: Sources, *, measures: bool) -> None:
@@ -29,7 +30,7 @@ def check_labels(recipe: Recipe, task: Task, sources: Sources, *, measures: bool
     source, origin = sources.calibration, recipe.calibration or "the embedded calibration texts"
     if recipe.evaluation is not None:
         source, origin = sources.evaluation, recipe.evaluation
-    if source is None or not is_relevance(source, task):
+    if source is None or not (evaluation_of(task).searches and is_relevance(source)):
         check_label_column(task, source, origin, asked_by)
 
 
@@ -44,8 +45,8 @@ def check_retrieval_gates(recipe: Recipe, task: Task, texts: RunTexts) -> None:
     if not asked:
         return
     flag = f"--{asked[0].replace('_', '-')}"
-    if task.kind is not TaskKind.EMBEDDING:
-        raise RecipeError(f"{flag} is about what a sentence embedder finds, but the model's task is {task.kind.value}.")
+    if not evaluation_of(task).searches:
+        raise RecipeError(f"{flag} is about what a sentence embedder finds, but the model's task is {task.name}.")
     documents = len(texts.retrieval.documents if texts.retrieval else task.texts(texts.held_out))
     if documents <= TOP + 1:
         raise RecipeError(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kprune_export.errors import LabelError, RecipeError
+from kprune_export.evaluation import evaluation_of
 from kprune_export.evaluation.retrieval_set import (
     RetrievalSet,
     is_relevance,
@@ -16,7 +17,7 @@ from kprune_export.recipe.recipe import RETRIEVAL_GATES, Recipe
 from pruning.calibration.docstrings import docstring_examples
 from pruning.calibration.examples import Columns, Example, TextSource, read_source, split_examples
 from pruning.errors import CalibrationError
-from pruning.tasks import Task, TaskKind
+from pruning.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -169,10 +170,10 @@ def leave_out(examples: Sequence[Example], held_out: Sequence[Example], task: Ta
 
 def _evaluation(recipe: Recipe, sources: Sources, task: Task) -> tuple[tuple[Example, ...], RetrievalSet | None]:
     if sources.retrieval is not None:
-        if task.kind is not TaskKind.EMBEDDING:
+        if not evaluation_of(task).searches:
             raise LabelError(
                 f"{recipe.evaluation} is a folder, a retrieval data set, which is for sentence embedders, but the "
-                f"model's task is {task.kind.value}: give a file of texts with --evaluation."
+                f"model's task is {task.name}: give a file of texts with --evaluation."
             )
         return sources.retrieval.examples, sources.retrieval
     if sources.evaluation is None:
@@ -182,7 +183,7 @@ def _evaluation(recipe: Recipe, sources: Sources, task: Task) -> tuple[tuple[Exa
 
 def _of_pairs(recipe: Recipe, source: TextSource, task: Task) -> RetrievalSet | None:
     """Return the retrieval task that an embedder's pairs are; unusable ones are an error only where they are needed."""
-    if not is_relevance(source, task):
+    if not (evaluation_of(task).searches and is_relevance(source)):
         return None
     try:
         return retrieval_of_pairs(source, str(recipe.evaluation or recipe.calibration))

@@ -13,13 +13,13 @@ from kprune_export.bundle.dense_summary import DenseSummary, dense_summaries
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
 from kprune_export.bundle.variant_report import DenseProof, VariantProof
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Tone, Verdict, in_words, tone_of, verdict_of
+from kprune_export.evaluation import evaluation_of
 from kprune_export.latency_target.outcome import TargetOutcome
 from kprune_export.printable import printable
 from kprune_export.recipe.recipe import Recipe
 from kprune_export.report.conditions import timing_conditions
 from kprune_export.report.figures import latency_figure, widths_figure
 from kprune_export.report.index import IndexTable, index_table
-from kprune_export.report.usage import example_texts, usage
 from pruning.plan import PruningPlan
 from pruning.tasks import Task
 
@@ -104,12 +104,13 @@ def render_report(content: ReportContent) -> str:
     environment.filters["mebibytes"] = lambda value: f"{value / 2**20:,.1f}"
     environment.filters["conditions"] = timing_conditions
     environment.filters["fixed"] = lambda value, digits=2: f"{value:,.{digits}f}"
+    evaluation = evaluation_of(content.task)
     return environment.get_template("report.html.j2").render(
         content=content,
         recipe_text=content.recipe.to_yaml(),
         name=_model_name(content.recipe.model),
-        usage=usage(content.task, content.source.pooling),
-        example_texts=example_texts(content.task),
+        usage=evaluation.usage(content.source.pooling),
+        example_texts=evaluation.example_texts,
         widths=Markup(widths_figure(content.plan)),  # noqa: S704 - drawn here, from numbers
         latencies={
             str(proof.variant): Markup(latency_figure(proof.latency.shapes))  # noqa: S704 - as above

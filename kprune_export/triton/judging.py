@@ -13,10 +13,9 @@ from scipy.special import softmax
 from exporters.parity.check import Tolerance
 from exporters.rounding import apart
 from exporters.runners.base import Array
+from kprune_export.evaluation.span_metrics import LONGEST_ANSWER_TOKENS
 from kprune_export.triton.instance_groups import Places
 
-LONGEST_TOKENS = 30
-"""In an answer."""
 Found = Mapping[str, Array | None]
 
 
@@ -222,10 +221,10 @@ def _judge_answer(text: AnswerText, answer: bytes, place: tuple[float, int, int]
         return Judgement(f"the answer is not what stands from {start} to {end}", 0.0, bound)
     tokens = np.array(places.tokens)
     sums = text.start[tokens][:, None].astype(np.float64) + text.end[tokens][None, :]
-    sums[~np.triu(np.tri(len(tokens), k=LONGEST_TOKENS - 1, dtype=bool))] = -np.inf
+    sums[~np.triu(np.tri(len(tokens), k=LONGEST_ANSWER_TOKENS - 1, dtype=bool))] = -np.inf
     meant = np.outer([x[0] == start for x in places.spans], [x[1] == end for x in places.spans])
     if not np.isfinite(sums[meant]).any():
-        return Judgement(f"no {LONGEST_TOKENS} tokens of the context go from {start} to {end}", 0.0, bound)
+        return Judgement(f"no {LONGEST_ANSWER_TOKENS} tokens of the context go from {start} to {end}", 0.0, bound)
     first, last = np.unravel_index(np.where(meant, sums, -np.inf).argmax(), sums.shape)
     counted = np.append(tokens, 0)  # the first token says that there is no answer
     chance = (

@@ -19,8 +19,9 @@ from kprune_export.triton.config import VERSION, machine_configs, repository_con
 from kprune_export.triton.encoders import choose_variants, serve_variant
 from kprune_export.triton.folder import check_folder, write_folder
 from kprune_export.triton.machines import Timings, by_machine, read_timings, read_validations
+from kprune_export.triton.postprocessing import POSTPROCESSINGS
 from kprune_export.triton.repository_record import RECORD, Backend, RepositoryRecord
-from kprune_export.triton.text import ANSWERS, TOKENIZER, text_record
+from kprune_export.triton.text import TOKENIZER, text_record
 from pruning.checkpoint.load import load_checkpoint
 
 _MODELS = Path(__file__).parent / "models"
@@ -192,6 +193,7 @@ def plan_repository(bundle: ServedBundle, serving: Serving) -> PlannedRepository
     if text:
         tokenizer = checkpoint.folder.path / TOKENIZER
         files[text.tokenizer] = {"model.py": _MODELS / "tokenizer.py", TOKENIZER: tokenizer}
-        if text.answers:
-            files[text.answers] = {"model.py": _MODELS / ANSWERS[text.activation]}
+        model_file = POSTPROCESSINGS[text.activation].model_file
+        if text.answers and model_file:
+            files[text.answers] = {"model.py": _MODELS / model_file}
     return PlannedRepository(record, files)

@@ -11,6 +11,7 @@ from exporters.parity.check import Tolerance
 from exporters.spec import Shape
 from kprune_export.bundle.manifest import FileRecord
 from kprune_export.errors import BundleError
+from kprune_export.evaluation.serving import Activation
 from kprune_export.triton.tensors import ServedTensor
 
 RECORD = "kprune-triton.json"
@@ -20,9 +21,6 @@ MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """What can name a model."""
 
 Backend = Literal["python", "onnxruntime", "tensorrt"]
-Activation = Literal["softmax", "sigmoid", "normalise", "none", "entities", "words", "span"]
-"""What becomes of an encoder's output: the scores of labels, a vector of length 1, nothing; labelled entities or words
-of the text; the answer to a question."""
 
 
 class MachineConfig(Record):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit, softmax
 
 from exporters.inputs import Padding, synthetic_inputs
 from exporters.runners.base import Array, Runner
@@ -19,14 +18,8 @@ from kprune_export.model_export import model_spec
 from kprune_export.triton.config import VERSION
 from kprune_export.triton.encoders import GRAPH_FILE
 from kprune_export.triton.instance_groups import NOWHERE, Places, places_of
-from kprune_export.triton.judging import (
-    AnswerText,
-    Expected,
-    ExpectedAnswers,
-    ExpectedEntities,
-    ExpectedValues,
-    TokenText,
-)
+from kprune_export.triton.judging import Expected, ExpectedValues
+from kprune_export.triton.postprocessing import POSTPROCESSINGS
 from kprune_export.triton.repository_record import EncoderRecord, RepositoryRecord, TextRecord
 from kprune_export.triton.tensors import per_token
 from kprune_export.triton.text import TOKENIZER, read_tokenizer
@@ -169,6 +162,7 @@ def text_requests(
         raise BundleError("The repository has no model that takes texts.")
     chance = random.Random(seed)  # noqa: S311 - as above
     pairs = len(text.inputs) == 2
+    postprocessing = POSTPROCESSINGS[text.activation]
     requests = []
     with reference.runner(encoder) as runner:
         for _ in range(count):
@@ -181,28 +175,6 @@ def text_requests(
                 tensor.name: np.array([[str(x).encode()] for x in column], dtype=np.object_)
                 for tensor, column in zip(text.inputs, columns, strict=False)
             }
-            requests.append(Request(inputs, _expected(record, text, read, values), len(asked)))
+            expected = postprocessing.expected(values, [x.places for x in read], record.labels)
+            requests.append(Request(inputs, expected, len(asked)))
     return requests
-
-
-def _expected(
-    record: RepositoryRecord, text: TextRecord, read: Sequence[ReadText], values: Sequence[Mapping[str, Array]]
-) -> Expected:
-    """Return what has to come back for texts, of which the reference gives these values one by one."""
-    if text.activation == "span":
-        both = zip(read, values, strict=True)
-        return ExpectedAnswers(tuple(AnswerText(x.places, y["start_logits"][0], y["end_logits"][0]) for x, y in both))
-    name = record.encoders[0].outputs[0].name
-    if text.activation in ("entities", "words"):
-        tokens = tuple(TokenText(x.places, y[name][0]) for x, y in zip(read, values, strict=True))
-        return ExpectedEntities(tokens, record.labels, merges=text.activation == "entities")
-    joined = np.concatenate([x[name] for x in values])
-    wide = joined.astype(np.float64)
-    if text.activation == "softmax":
-        return ExpectedValues({"scores": softmax(wide, axis=-1)}, record.labels)
-    if text.activation == "sigmoid":
-        return ExpectedValues({"scores": expit(wide)}, record.labels)
-    if text.activation == "normalise":
-        lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
-        return ExpectedValues({"embedding": wide / np.maximum(lengths, 1e-12)})
-    return ExpectedValues({text.outputs[0].name: joined})

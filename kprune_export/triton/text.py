@@ -1,39 +1,22 @@
 """What clients send texts to: which tasks have it, and whether tokenizer.json alone gives the checkpoint's tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
 
 from kprune_export.errors import BundleError
-from kprune_export.evaluation.token_metrics import marks_entities
-from kprune_export.triton.repository_record import Activation, EncoderRecord, TextRecord
+from kprune_export.evaluation import EVALUATIONS, evaluation_of
+from kprune_export.evaluation.serving import TextServing
+from kprune_export.triton.postprocessing import POSTPROCESSINGS
+from kprune_export.triton.repository_record import EncoderRecord, TextRecord
 from kprune_export.triton.tensors import STRING, ServedTensor
 from pruning.calibration.batches import encode
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint
-from pruning.tasks import Task, TaskKind
+from pruning.tasks import Task
 
 TOKENIZER = "tokenizer.json"
-_ACTIVATIONS: Mapping[TaskKind, Activation] = {
-    TaskKind.SINGLE_LABEL: "softmax",
-    TaskKind.MULTI_LABEL: "sigmoid",
-    TaskKind.REGRESSION: "none",
-    TaskKind.RERANKING: "none",
-    TaskKind.EMBEDDING: "normalise",
-    TaskKind.TOKEN_LABELS: "words",
-    TaskKind.ANSWER_SPAN: "span",
-}
-ANSWERS: Mapping[Activation, str] = {
-    **dict.fromkeys(("softmax", "sigmoid", "normalise"), "answers.py"),
-    **dict.fromkeys(("entities", "words"), "entities.py"),
-    "span": "spans.py",
-}
-"""The model.py that makes the answers."""
-_PLACES = (
-    ServedTensor(name="spans", dtype="int32", dims=(-1, 2)),
-    ServedTensor(name="words", dtype="int32", dims=(-1,)),
-)
 _WITHOUT = "serve the encoder alone with --no-text (in prune-and-build --no-triton-text)"
 _PROBES = (
     Example("a good film"),
@@ -59,70 +42,47 @@ def text_record(checkpoint: EncoderCheckpoint, encoders: Sequence[EncoderRecord]
         BundleError: there is nothing of that for the task, or the tokenizer is not in one file.
 
     """
-    check_texts(checkpoint, pairs)
-    task = checkpoint.task
-    activation = _activation(task)
-    names = ("text", "text_pair") if pairs or task.kind is TaskKind.RERANKING else ("text",)
-    if activation == "span":
-        names = ("question", "context")
+    serving = check_texts(checkpoint, pairs)
+    names, postprocessing = serving.inputs(pairs), POSTPROCESSINGS[serving.activation]
     limits = [x.max_tokens for x in encoders]
     return TextRecord(
         ensembles={x.name: f"{x.name}-text" for x in encoders},
         tokenizer=f"{name}-tokenizer",
-        answers=None if activation == "none" else f"{name}-answers",
+        answers=f"{name}-answers" if postprocessing.model_file else None,
         inputs=tuple(ServedTensor(name=field, dtype=STRING, dims=(1,)) for field in names),
-        outputs=_answers(activation, encoders[0]),
-        activation=activation,
+        outputs=postprocessing.outputs(encoders[0].outputs),
+        activation=serving.activation,
         max_batch=min(x.max_batch for x in encoders),
         min_tokens=max(x.min_tokens for x in encoders),
         max_tokens=min(checkpoint.max_tokens, *limits),
-        places=_PLACES if activation in ("entities", "words", "span") else (),
-        read=names[1:] if activation == "span" else (),
+        places=postprocessing.places,
+        read=names[1:] if postprocessing.reads_text else (),
     )
 
 
-def check_texts(checkpoint: EncoderCheckpoint, pairs: bool) -> None:
-    """Check that a server can take texts for a checkpoint, which may be the dense one.
+def check_texts(checkpoint: EncoderCheckpoint, pairs: bool) -> TextServing:
+    """Check that a server can take texts for a checkpoint, which may be the dense one, and return how it does.
 
     Raises:
         BundleError: as `text_record`.
 
     """
-    task = checkpoint.task
-    _activation(task)
-    if pairs and task.kind in (TaskKind.EMBEDDING, TaskKind.TOKEN_LABELS):
+    serving = _serving(checkpoint.task)
+    if pairs and serving.pair is None:
         raise BundleError(
-            f"A model for {task.kind} reads one text at a time: leave out --pairs (in prune-and-build --triton-pairs)."
+            f"A model for {checkpoint.task.name} reads one text at a time: leave out --pairs (in prune-and-build "
+            "--triton-pairs)."
         )
     check_tokenizer(checkpoint)
+    return serving
 
 
-def _activation(task: Task) -> Activation:
-    if task.kind not in _ACTIVATIONS:
-        raise BundleError(
-            f"Texts in and answers out is not there for {task.kind}, only for {', '.join(_ACTIVATIONS)}: {_WITHOUT}."
-        )
-    if task.kind is TaskKind.TOKEN_LABELS and marks_entities(task.labels):
-        return "entities"
-    return _ACTIVATIONS[task.kind]
-
-
-def _answers(activation: Activation, encoder: EncoderRecord) -> tuple[ServedTensor, ...]:
-    if activation == "span":
-        fields = (("answer", STRING), ("score", "float32"), ("start", "int32"), ("end", "int32"))
-        return tuple(ServedTensor(name=name, dtype=dtype, dims=(1,)) for name, dtype in fields)
-    if activation in ("entities", "words"):
-        fields = (("labels", STRING), ("scores", "float32"), ("starts", "int32"), ("ends", "int32"))
-        return tuple(ServedTensor(name=name, dtype=dtype, dims=(-1,)) for name, dtype in fields)
-    (output,) = encoder.outputs
-    if activation == "normalise":
-        return (output.model_copy(update={"name": "embedding", "dtype": "float32"}),)
-    if activation == "none":
-        return (output.model_copy(update={"name": "scores"}),)
-    return tuple(
-        ServedTensor(name=name, dtype=dtype, dims=output.dims)
-        for name, dtype in (("labels", STRING), ("scores", "float32"))
-    )
+def _serving(task: Task) -> TextServing:
+    serving = evaluation_of(task).serving(task.labels)
+    if serving is None:
+        known = ", ".join(name for name, evaluation in EVALUATIONS.items() if evaluation.serving(()) is not None)
+        raise BundleError(f"Texts in and answers out is not there for {task.name}, only for {known}: {_WITHOUT}.")
+    return serving
 
 
 def check_tokenizer(checkpoint: EncoderCheckpoint) -> None:

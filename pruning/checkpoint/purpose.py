@@ -51,23 +51,31 @@ def _span_task(config: Any) -> Task:
     return AnswerSpan()
 
 
-_HEADS: dict[str, tuple[str, Callable[[Any], Task]]] = {
-    _CLASSIFIER: ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", _text_task),
-    "ForTokenClassification": (
-        "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
-        lambda config: TokenLabels(_labels(config)),
+@dataclass(frozen=True)
+class SupportedHead:
+    """A kind of transformers' model classes that can be pruned.
+
+    Attributes:
+        mapping: the name of transformers' mapping from configurations to the classes.
+        task: returns the task of a model with a configuration.
+
+    """
+
+    mapping: str
+    task: Callable[[Any], Task]
+
+
+HEADS: dict[str, SupportedHead] = {
+    _CLASSIFIER: SupportedHead("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", _text_task),
+    "ForTokenClassification": SupportedHead(
+        "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING", lambda config: TokenLabels(_labels(config))
     ),
-    "ForQuestionAnswering": ("MODEL_FOR_QUESTION_ANSWERING_MAPPING", _span_task),
-    "ForMaskedLM": (
-        "MODEL_FOR_MASKED_LM_MAPPING",
-        lambda config: MaskedLanguageModelling(width=config.vocab_size),
+    "ForQuestionAnswering": SupportedHead("MODEL_FOR_QUESTION_ANSWERING_MAPPING", _span_task),
+    "ForMaskedLM": SupportedHead(
+        "MODEL_FOR_MASKED_LM_MAPPING", lambda config: MaskedLanguageModelling(width=config.vocab_size)
     ),
 }
-"""By the ending of the architecture's name: transformers' mapping to model classes, and the task."""
-_SUPPORTED = (
-    f"supported are {', '.join('…' + ending for ending in _HEADS)}, sentence-transformers checkpoints, and bare "
-    f"encoders with --pooling {', '.join(POOLINGS[:-1])} or {POOLINGS[-1]}"
-)
+"""The supported heads, by the endings of the names of their classes."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class Purpose:
 
         """
         if self.ending:
-            return _HEADS[self.ending][1](config)
+            return HEADS[self.ending].task(config)
         if self.pooling == "none":
             return TokenFeatures(width=config.hidden_size)
         modes = 1 if self.sentence_head is None else len(self.sentence_head.modes)
@@ -152,7 +160,9 @@ def find_purpose(folder: CheckpointFolder, pooling: str | None = None) -> Purpos
         return Purpose(ending)
     if "For" in folder.architecture:
         raise UnsupportedModelError(
-            f"The checkpoint {folder.path} is a {named}, whose outputs pruning cannot preserve: {_SUPPORTED}."
+            f"The checkpoint {folder.path} is a {named}, whose outputs pruning cannot preserve: supported are "
+            f"{', '.join('…' + ending for ending in HEADS)}, sentence-transformers checkpoints, and bare encoders with "
+            f"--pooling {', '.join(POOLINGS[:-1])} or {POOLINGS[-1]}."
         )
     raise UnsupportedModelError(
         f"The checkpoint {folder.path} is a {named} without a head, and has no modules.json that says what becomes of "
@@ -162,21 +172,21 @@ def find_purpose(folder: CheckpointFolder, pooling: str | None = None) -> Purpos
 
 def head_ending(architecture: str) -> str:
     """Return the ending of an architecture's name that names its head; empty where no supported one does."""
-    return next((ending for ending in _HEADS if architecture.endswith(ending)), "")
+    return next((ending for ending in HEADS if architecture.endswith(ending)), "")
 
 
 def model_class(ending: str, config: Any) -> Any:
     """Return transformers' class for a configuration: with the head that an ending names, or the encoder alone."""
     import transformers
 
-    mapping = getattr(transformers, _HEADS[ending][0] if ending else "MODEL_MAPPING")
+    mapping = getattr(transformers, HEADS[ending].mapping if ending else "MODEL_MAPPING")
     return mapping[type(config)]
 
 
 def model_classes(config: Any) -> dict[str, Any]:
     """Return all of transformers' classes for a configuration that are supported, by the endings of their names."""
     found = {}
-    for ending in ("", *_HEADS):
+    for ending in ("", *HEADS):
         with contextlib.suppress(KeyError):  # the architecture has no such head
             found[ending] = model_class(ending, config)
     return found

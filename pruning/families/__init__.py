@@ -11,8 +11,15 @@ from pruning.families.mpnet import MPNET
 from pruning.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
 FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (BERT, CAMEMBERT, DEBERTA_V2, DISTILBERT, ELECTRA, MODERNBERT, MPNET, ROBERTA, XLM_ROBERTA)
+    "bert": BERT,
+    "camembert": CAMEMBERT,
+    "deberta-v2": DEBERTA_V2,
+    "distilbert": DISTILBERT,
+    "electra": ELECTRA,
+    "modernbert": MODERNBERT,
+    "mpnet": MPNET,
+    "roberta": ROBERTA,
+    "xlm-roberta": XLM_ROBERTA,
 }
 REFUSED = {
     "albert": "all its layers share one set of weights, so that no layer can lose units of its own",

@@ -87,9 +87,9 @@ class EncoderAdapter(ABC):
     def output(self, hidden: Tensor, context: Context) -> Tensor:
         """Return what `divergence` compares, for the hidden states above the last sublayer (texts, tokens, d).
 
-        It is small enough to be held for all texts, and its shape is the task's own affair.
+        It is small enough to be kept for all texts; its shape depends on the task.
         """
-        return self.task.held(self.head, self.finish(hidden), context.attention_mask, context.counted)
+        return self.task.representation(self.head, self.finish(hidden), context.attention_mask, context.counted)
 
     def divergence(self, student: Tensor, teacher: Tensor, context: Context, temperature: float) -> Tensor:
         """Return how far the student's output is from the teacher's, text by text: (texts,).
@@ -101,7 +101,7 @@ class EncoderAdapter(ABC):
             temperature: γ, above 0.
 
         """
-        return self.task.moved(self.head, student, teacher, context.counted, temperature)
+        return self.task.representation_divergence(self.head, student, teacher, context.counted, temperature)
 
     def sampled_likelihood(self, teacher: Tensor, context: Context, generator: torch.Generator) -> Tensor:
         """Draw outputs from the dense model's own prediction and return their log-likelihood, summed over the texts.
@@ -114,7 +114,7 @@ class EncoderAdapter(ABC):
             generator: decides the draw; on the CPU.
 
         """
-        return self.task.likelihood(self.head, teacher, context.counted, generator)
+        return self.task.representation_likelihood(self.head, teacher, context.counted, generator)
 
     def encode(self, inputs: Mapping[str, Tensor], padded: bool | None = None) -> Tensor:
         """Return the encoder's output, (texts, tokens, d), which the head reads.

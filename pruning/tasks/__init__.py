@@ -1,6 +1,6 @@
 """What models are for: one small class for each task that pruning can preserve."""
 
-from pruning.tasks.base import Output, Task, TaskKind
+from pruning.tasks.base import Output, Task
 from pruning.tasks.text import MultiLabel, Regression, Reranking, SentenceEmbedding, SingleLabel
 from pruning.tasks.token import AnswerSpan, MaskedLanguageModelling, TokenFeatures, TokenLabels
 
@@ -14,7 +14,6 @@ __all__ = [
     "SentenceEmbedding",
     "SingleLabel",
     "Task",
-    "TaskKind",
     "TokenFeatures",
     "TokenLabels",
 ]

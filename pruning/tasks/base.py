@@ -1,9 +1,8 @@
-"""What every task says of itself; nothing else in the package asks which task a model has."""
+"""The interface of tasks: what a model is for. Nothing else in the package asks which task a model has."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import ClassVar
 
 import torch
@@ -11,20 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning.calibration.examples import Example
-
-
-class TaskKind(StrEnum):
-    """The kinds of output that pruning can preserve."""
-
-    SINGLE_LABEL = "single-label classification"
-    MULTI_LABEL = "multi-label classification"
-    REGRESSION = "regression"
-    RERANKING = "reranking (cross-encoder)"
-    TOKEN_LABELS = "token classification"  # noqa: S105 - not a password
-    ANSWER_SPAN = "extractive question answering"
-    MASKED_LM = "masked language modelling"
-    EMBEDDING = "sentence embedding"
-    TOKEN_FEATURES = "token features"  # noqa: S105 - as above
 
 
 @dataclass(frozen=True)
@@ -45,7 +30,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """What a model is for, and how far a pruned model's output has moved from the dense model's.
+    """What a model is for, and how far a pruned model's output is from the dense model's.
 
     The divergence is what pruning keeps small. It is measured for each text by itself, so that sums over
     texts do not depend on how texts are batched. It compares single tensors: a task with several outputs
@@ -58,7 +43,10 @@ class Task(ABC):
 
     labels: tuple[str, ...] = ()
 
-    kind: ClassVar[TaskKind]
+    name: ClassVar[str]
+    """Its name in plain words, unique among all tasks: what files record, and messages and reports show."""
+    divergence_name: ClassVar[str] = "KL(pruned ‖ dense), nats a text"
+    """What `divergence` measures, as the label of a plot's axis."""
     masks_tokens: ClassVar[bool] = False
     """Whether the model reads texts with some of their tokens masked."""
     counts_special_tokens: ClassVar[bool] = True
@@ -94,8 +82,14 @@ class Task(ABC):
         """
         return list(examples)
 
-    def held(self, head: nn.Module, hidden: Tensor, attention_mask: Tensor, counted: Tensor) -> Tensor:  # noqa: ARG002
-        """Return what `moved` compares, for the top's hidden states: small enough to be held for all texts.
+    def representation(
+        self,
+        head: nn.Module,
+        hidden: Tensor,
+        attention_mask: Tensor,
+        counted: Tensor,  # noqa: ARG002 - tasks may read it
+    ) -> Tensor:
+        """Return what `representation_divergence` compares: small enough to be kept for all texts.
 
         Args:
             head: maps hidden states (texts, tokens, d) and attention mask to the outputs.
@@ -112,8 +106,15 @@ class Task(ABC):
             return outputs
         return torch.stack(outputs, dim=-1)
 
-    def moved(self, head: nn.Module, student: Tensor, teacher: Tensor, counted: Tensor, temperature: float) -> Tensor:  # noqa: ARG002
-        """Return the divergence, (texts,), between what `held` returned for student and teacher."""
+    def representation_divergence(
+        self,
+        head: nn.Module,  # noqa: ARG002 - tasks may read it
+        student: Tensor,
+        teacher: Tensor,
+        counted: Tensor,
+        temperature: float,
+    ) -> Tensor:
+        """Return the divergence, (texts,), between the representations of student and teacher."""
         return self.divergence(student, teacher, counted, temperature)
 
     @abstractmethod
@@ -131,9 +132,15 @@ class Task(ABC):
 
         """
 
-    def likelihood(self, head: nn.Module, held: Tensor, counted: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Return `sampled_likelihood` for what `held` returned."""
-        return self.sampled_likelihood(held, counted, generator)
+    def representation_likelihood(
+        self,
+        head: nn.Module,  # noqa: ARG002 - tasks may read it
+        representation: Tensor,
+        counted: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return `sampled_likelihood` for a representation."""
+        return self.sampled_likelihood(representation, counted, generator)
 
 
 def softmax_likelihood(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from pruning.calibration.examples import Example, flatten_pairs
 from pruning.errors import CalibrationError
-from pruning.tasks.base import Output, Task, TaskKind, normal_likelihood, softmax_kl, softmax_likelihood
+from pruning.tasks.base import Output, Task, normal_likelihood, softmax_kl, softmax_likelihood
 
 
 @dataclass(frozen=True)
 class SingleLabel(Task):
     """One of several classes: the divergence is the softmax's."""
 
-    kind = TaskKind.SINGLE_LABEL
+    name = "single-label classification"
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -36,7 +36,7 @@ class SingleLabel(Task):
 class MultiLabel(Task):
     """Labels that are on or off independently: each is a Bernoulli distribution."""
 
-    kind = TaskKind.MULTI_LABEL
+    name = "multi-label classification"
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -57,7 +57,8 @@ class MultiLabel(Task):
 class Regression(Task):
     """Numbers: the divergence is their squared distance."""
 
-    kind = TaskKind.REGRESSION
+    name = "regression"
+    divergence_name = "squared distance from the dense model's outputs"
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -77,7 +78,8 @@ class Regression(Task):
 class Reranking(Regression):
     """One score for a pair of texts: a cross-encoder."""
 
-    kind = TaskKind.RERANKING
+    name = "reranking (cross-encoder)"
+    divergence_name = "squared distance from the dense model's scores"
 
     def texts(self, examples: Sequence[Example]) -> list[Example]:
         """Return the pairs.
@@ -105,7 +107,8 @@ class SentenceEmbedding(Task):
 
     """
 
-    kind = TaskKind.EMBEDDING
+    name = "sentence embedding"
+    divergence_name = "squared distance from the dense model's embeddings"
     width: int = 0
 
     @property

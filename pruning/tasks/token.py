@@ -12,7 +12,6 @@ from pruning.errors import CalibrationError
 from pruning.tasks.base import (
     Output,
     Task,
-    TaskKind,
     normal_likelihood,
     softmax_kl,
     softmax_likelihood,
@@ -30,7 +29,7 @@ class TokenLabels(Task):
     Special tokens are not counted: nothing has trained their outputs, and nobody reads them.
     """
 
-    kind = TaskKind.TOKEN_LABELS
+    name = "token classification"
     counts_special_tokens = False
 
     @property
@@ -56,7 +55,8 @@ class TokenFeatures(Task):
 
     """
 
-    kind = TaskKind.TOKEN_FEATURES
+    name = "token features"
+    divergence_name = "squared distance from the dense model's vectors, summed over a text"
     width: int = 0
 
     @property
@@ -77,7 +77,7 @@ class TokenFeatures(Task):
 class AnswerSpan(Task):
     """Where in a text the answer to a question begins and ends: two distributions over the tokens."""
 
-    kind = TaskKind.ANSWER_SPAN
+    name = "extractive question answering"
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -121,7 +121,7 @@ class AnswerSpan(Task):
 class MaskedLanguageModelling(Task):
     """The words behind masks: a distribution over the vocabulary for each masked token.
 
-    Logits are as wide as the vocabulary, so they are never held: student and teacher are kept as the
+    Logits are as wide as the vocabulary, so they are never kept: student and teacher are kept as the
     hidden states at the masked tokens, and the head is applied when they are compared, a few tokens at a
     time; the backward pass computes these logits once more.
 
@@ -130,7 +130,7 @@ class MaskedLanguageModelling(Task):
 
     """
 
-    kind = TaskKind.MASKED_LM
+    name = "masked language modelling"
     masks_tokens = True
     width: int = 0
 
@@ -151,11 +151,19 @@ class MaskedLanguageModelling(Task):
         """Return every text of every pair by itself."""
         return flatten_pairs(examples)
 
-    def held(self, head: nn.Module, hidden: Tensor, attention_mask: Tensor, counted: Tensor) -> Tensor:  # noqa: ARG002
+    def representation(
+        self,
+        head: nn.Module,  # noqa: ARG002 - applied when representations are compared
+        hidden: Tensor,
+        attention_mask: Tensor,  # noqa: ARG002 - as declared
+        counted: Tensor,
+    ) -> Tensor:
         """Return the hidden states at the tokens that count: (tokens, d), text after text."""
         return hidden[counted.bool()]
 
-    def moved(self, head: nn.Module, student: Tensor, teacher: Tensor, counted: Tensor, temperature: float) -> Tensor:
+    def representation_divergence(
+        self, head: nn.Module, student: Tensor, teacher: Tensor, counted: Tensor, temperature: float
+    ) -> Tensor:
         """Apply the head to both, a few tokens at a time, and sum the divergence text by text: (texts,)."""
 
         def of_tokens(student: Tensor, teacher: Tensor) -> Tensor:
@@ -169,14 +177,20 @@ class MaskedLanguageModelling(Task):
         text = counted.bool().nonzero()[:, 0]
         return student.new_zeros(len(counted)).index_add(0, text, torch.cat(by_token))
 
-    def likelihood(self, head: nn.Module, held: Tensor, counted: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def representation_likelihood(
+        self,
+        head: nn.Module,
+        representation: Tensor,
+        counted: Tensor,  # noqa: ARG002 - only tokens that count are represented
+        generator: torch.Generator,
+    ) -> Tensor:
         """Apply the head a few tokens at a time, and draw a word for each."""
 
         def of_tokens(states: Tensor, seed: int) -> Tensor:  # seeded: the backward pass must draw the same words
             return softmax_likelihood(head(states[None], None), torch.Generator().manual_seed(seed)).sum()
 
-        total = held.new_zeros(())
-        for states in torch.split(held, max(1, CHUNK_VALUES // self.width)):
+        total = representation.new_zeros(())
+        for states in torch.split(representation, max(1, CHUNK_VALUES // self.width)):
             seed = int(torch.randint(2**31, (), generator=generator))
             total = total + checkpoint(of_tokens, states, seed, use_reentrant=False)
         return total

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from exporters.errors import MeasurementError
-from kprune_export.evaluation.answer_spans import (
+from kprune_export.evaluation.span_metrics import (
     LONGEST_ANSWER_TOKENS,
     NO_ANSWER,
     SpanLogits,

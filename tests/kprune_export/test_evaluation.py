@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from kprune_export.errors import LabelError
-from kprune_export.evaluation import EVALUATIONS
+from kprune_export.evaluation import EVALUATIONS, evaluation_of
 from kprune_export.evaluation.alignment import check_fast, first_tokens
 from kprune_export.evaluation.base import Evaluation, TaskLabels
 from pruning import load_checkpoint
 from pruning.calibration.batches import encode
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint
+from pruning.tasks import SingleLabel
 
 MakeCheckpoint = Callable[..., Path]
 SPLIT = ["film", "##s", "good", "a", "the", "is", "what", "paris", ",", "?", "in"]
@@ -75,7 +76,7 @@ def test_a_tokenizer_that_does_not_say_where_its_tokens_are() -> None:
 
 def run(checkpoint: EncoderCheckpoint, examples: list[Example], labels: TaskLabels | None, outputs: Any) -> Evaluation:
     """Evaluate models whose outputs a function of the row and the side (0 dense, 1 pruned) gives."""
-    evaluation = EVALUATIONS[checkpoint.task.kind](checkpoint, examples, labels)
+    evaluation = evaluation_of(checkpoint.task)(checkpoint, examples, labels)
     for batch in checkpoint.batches(examples, seed=0, batch_size=2):
         width = batch.attention_mask.shape[1]
         sides = []
@@ -102,7 +103,7 @@ def test_token_labels_by_hand(tagger: EncoderCheckpoint) -> None:
         words("good", "a", label=(1.0, -100.0)),
         words("is", label=("o",)),
     ]
-    labels = EVALUATIONS[tagger.task.kind].read_labels(tagger.task, examples)
+    labels = evaluation_of(tagger.task).read_labels(tagger.task, examples)
     assert labels == ((0, 1, 2), (1, -100), (0,))
     dense = [one_hot(2, 0, 1, 0, 2, 2), one_hot(2, 1, 2, 2), one_hot(2, 0, 2)]  # [CLS] a film ##s good [SEP], …
     pruned = [one_hot(0, 0, 1, 1, 0, 0), one_hot(0, 0, 2, 0), one_hot(0, 0, 0)]
@@ -135,7 +136,7 @@ def test_unlabelled_tokens_have_fidelity_alone(tagger: EncoderCheckpoint) -> Non
 )
 def test_labels_of_words_that_do_not_fit(tagger: EncoderCheckpoint, example: Example, problem: str) -> None:
     with pytest.raises(LabelError, match=problem):
-        EVALUATIONS[tagger.task.kind].read_labels(tagger.task, [example])
+        evaluation_of(tagger.task).read_labels(tagger.task, [example])
 
 
 def ends(start: int, end: int, count: int) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def ends(start: int, end: int, count: int) -> dict[str, Any]:
 def test_answers_by_hand(reader: EncoderCheckpoint) -> None:
     # [CLS] what is ? [SEP] paris , in films [##s] [SEP]
     examples = [Example("what is?", "Paris, in films", ("films",)), Example("what", "good films", ("the good film",))]
-    labels = EVALUATIONS[reader.task.kind].read_labels(reader.task, examples)
+    labels = evaluation_of(reader.task).read_labels(reader.task, examples)
     dense, pruned = [ends(8, 9, 11), ends(3, 5, 7)], [ends(5, 5, 11), ends(1, 5, 7)]
     found = run(reader, examples, labels, lambda row, side: (dense, pruned)[side][row])
     agreement, kl = found.fidelity()
@@ -160,7 +161,7 @@ def test_answers_by_hand(reader: EncoderCheckpoint) -> None:
 
 def test_no_answer_can_be_right(reader: EncoderCheckpoint) -> None:
     examples = [Example("what?", "good", ()), Example("what?", "film", ("film",))]
-    labels = EVALUATIONS[reader.task.kind].read_labels(reader.task, examples)
+    labels = evaluation_of(reader.task).read_labels(reader.task, examples)
     f1, _ = run(reader, examples, labels, lambda row, side: ends(0, 0, 6)).metrics()  # [CLS] what ? [SEP] good [SEP]
     assert (f1.dense, f1.pruned) == (0.5, 0.5)
     f1, _ = run(reader, examples[1:], labels[1:], lambda row, side: ends(0, 0, 6)).metrics()
@@ -168,7 +169,7 @@ def test_no_answer_can_be_right(reader: EncoderCheckpoint) -> None:
 
 
 def test_answers_that_do_not_fit(reader: EncoderCheckpoint) -> None:
-    read = EVALUATIONS[reader.task.kind].read_labels
+    read = evaluation_of(reader.task).read_labels
     assert read(reader.task, [Example("q", "c", 1066), Example("q", "c", "x")]) == (("1066",), ("x",))
     with pytest.raises(LabelError, match="is neither an answer nor a list of answers"):
         read(reader.task, [Example("q", "c", (1.0, 2.0))])
@@ -208,3 +209,22 @@ def test_token_features_by_hand(make_checkpoint: MakeCheckpoint) -> None:
     assert skill.value == pytest.approx((cosine.value - 0.5) / 0.5)  # the mean of four unit axes has a length of 1/2
     assert found.metrics() == ()
     assert torch.is_grad_enabled()
+
+
+def test_a_task_that_only_pruning_knows_says_what_is_missing() -> None:
+    class Unregistered(SingleLabel):
+        name = "a task of a test"
+
+    with pytest.raises(LookupError, match="EVALUATIONS has no class for the task 'a task of a test': add one"):
+        evaluation_of(Unregistered())
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_tasks_have_all_words(name: str) -> None:
+    evaluation = EVALUATIONS[name]
+    assert evaluation.pipeline_tag
+    compile(evaluation.usage(None), name, "exec")
+    texts = eval(evaluation.example_texts)
+    serving = evaluation.serving(())
+    if serving is not None:
+        assert len(serving.inputs(pairs=False)) == (2 if isinstance(texts[0], tuple) else 1)

@@ -22,6 +22,7 @@ from kprune_export.gates.fidelity_limits import fidelity_warnings
 from kprune_export.pipeline.run import Outcome, prune_and_build
 from kprune_export.pipeline.summary import Summary, summarise
 from kprune_export.recipe.recipe import GATE_NAMES, RETRIEVAL_GATES, Recipe
+from pruning.tasks import AnswerSpan, Regression, Reranking, SentenceEmbedding, SingleLabel, Task
 
 Cli = Callable[..., int]
 MakeRecipe = Callable[..., Recipe]
@@ -33,12 +34,16 @@ def gate(name: str, value: float, limit: float) -> GateResult:
     return GateResult(name=name, comparison="≥", limit=limit, value=value, held=value >= limit, detail="v")
 
 
-def measured(built: Outcome, *values: tuple[str, float], texts: int = 200) -> VariantProof:
+def measured(
+    built: Outcome, *values: tuple[str, float], texts: int = 200, task: type[Task] = SingleLabel
+) -> VariantProof:
     """The built variant with other measures of fidelity."""
     (proof,) = built.proofs
     assert proof.fidelity is not None
     measures = tuple(FidelityMeasure(name=x, value=y, higher_is_better=True, description="") for x, y in values)
-    report = proof.fidelity.model_copy(update={"measures": measures, "texts": 200, "distinct_texts": texts})
+    report = proof.fidelity.model_copy(
+        update={"task": task.name, "measures": measures, "texts": 200, "distinct_texts": texts}
+    )
     return dataclasses.replace(proof, fidelity=report)
 
 
@@ -75,25 +80,32 @@ def test_verdicts_in_words_and_colours(
 
 
 @pytest.mark.parametrize(
-    ("values", "low"),
+    ("task", "values", "low"),
     [
-        ([("agreement", 0.9), ("kappa", 0.6)], []),
-        ([("agreement", 0.89), ("kappa", 0.8)], ["agreement"]),
-        ([("agreement", 0.95), ("kappa", 0.2)], ["kappa"]),  # nine in ten have the same label
-        ([("agreement", float("nan")), ("kappa", 0.9)], ["agreement"]),
-        ([("r2", 0.89), ("rank_agreement", 0.2)], ["r2"]),  # the headline alone
-        ([("rank_agreement", 0.94), ("r2", 0.2)], ["rank_agreement"]),
-        ([("span_agreement", 0.79)], ["span_agreement"]),
-        ([("span_agreement", 0.8)], []),
+        (SingleLabel, [("agreement", 0.9), ("kappa", 0.6)], []),
+        (SingleLabel, [("agreement", 0.89), ("kappa", 0.8)], ["agreement"]),
+        (SingleLabel, [("agreement", 0.95), ("kappa", 0.2)], ["kappa"]),  # nine in ten have the same label
+        (SingleLabel, [("agreement", float("nan")), ("kappa", 0.9)], ["agreement"]),
+        (Regression, [("r2", 0.89), ("rank_agreement", 0.2)], ["r2"]),  # the headline alone
+        (Reranking, [("rank_agreement", 0.94), ("r2", 0.2)], ["rank_agreement"]),
+        (AnswerSpan, [("span_agreement", 0.79)], ["span_agreement"]),
+        (AnswerSpan, [("span_agreement", 0.8)], []),
         (
+            SentenceEmbedding,
             [("mean_cosine", 0.99), ("top_10_overlap", 0.49), ("index_top_10_overlap", 0.49), ("cosine_skill", 0.5)],
             ["top_10_overlap", "index_top_10_overlap", "cosine_skill"],
         ),
-        ([("mean_cosine", 0.9), ("top_7_overlap", 0.5), ("index_top_7_overlap", 0.5), ("cosine_skill", 0.6)], []),
+        (
+            SentenceEmbedding,
+            [("mean_cosine", 0.9), ("top_7_overlap", 0.5), ("index_top_7_overlap", 0.5), ("cosine_skill", 0.6)],
+            [],
+        ),
     ],
 )
-def test_what_is_low_by_any_standard(built: Outcome, values: list[tuple[str, float]], low: list[str]) -> None:
-    found = fidelity_warnings([measured(built, *values)])
+def test_what_is_low_by_any_standard(
+    built: Outcome, task: type[Task], values: list[tuple[str, float]], low: list[str]
+) -> None:
+    found = fidelity_warnings([measured(built, *values, task=task)])
     assert [x.measure for x in found] == low
     assert all(x.message.startswith("onnxruntime-fp32: ") and x.message.endswith(".") for x in found)
 
@@ -107,7 +119,7 @@ def test_few_texts_say_little(built: Outcome) -> None:
     (found,) = fidelity_warnings([measured(built, ("agreement", 1.0), texts=29)])
     assert (found.measure, found.value, found.limit) == ("texts", 29, 30)
     assert not fidelity_warnings([measured(built, ("agreement", 1.0), texts=30)])
-    proof = measured(built, ("mean_cosine", 1.0))
+    proof = measured(built, ("mean_cosine", 1.0), task=SentenceEmbedding)
     assert proof.fidelity is not None
     few = dataclasses.replace(proof, fidelity=proof.fidelity.model_copy(update={"documents": 99}))
     (found,) = fidelity_warnings([few])

@@ -13,7 +13,7 @@ from tiny_models import plan_by_hand
 from pruning import load_checkpoint, load_pruned
 from pruning.checkpoint.save import save_pruned
 from pruning.errors import CheckpointError, UnsupportedModelError
-from pruning.tasks import TaskKind
+from pruning.tasks import MultiLabel, Regression, Reranking, SentenceEmbedding, SingleLabel, Task
 
 MakeCheckpoint = Callable[..., Path]
 
@@ -37,19 +37,19 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any])
 @pytest.mark.parametrize(
     ("options", "kind", "labels"),
     [
-        ({}, TaskKind.SINGLE_LABEL, ("negative", "positive")),
-        ({"labels": ("score",)}, TaskKind.RERANKING, ("score",)),
-        ({"labels": ("score",), "problem_type": "regression"}, TaskKind.REGRESSION, ("score",)),
-        ({"problem_type": "multi_label_classification"}, TaskKind.MULTI_LABEL, ("negative", "positive")),
-        ({"problem_type": "regression"}, TaskKind.REGRESSION, ("negative", "positive")),
-        ({"pooling": "mean"}, TaskKind.EMBEDDING, ()),
+        ({}, SingleLabel, ("negative", "positive")),
+        ({"labels": ("score",)}, Reranking, ("score",)),
+        ({"labels": ("score",), "problem_type": "regression"}, Regression, ("score",)),
+        ({"problem_type": "multi_label_classification"}, MultiLabel, ("negative", "positive")),
+        ({"problem_type": "regression"}, Regression, ("negative", "positive")),
+        ({"pooling": "mean"}, SentenceEmbedding, ()),
     ],
 )
 def test_tasks_are_recognised(
-    make_checkpoint: MakeCheckpoint, options: dict[str, Any], kind: TaskKind, labels: tuple[str, ...]
+    make_checkpoint: MakeCheckpoint, options: dict[str, Any], kind: type[Task], labels: tuple[str, ...]
 ) -> None:
     checkpoint = load_checkpoint(make_checkpoint(**options))
-    assert (checkpoint.task.kind, checkpoint.task.labels) == (kind, labels)
+    assert (type(checkpoint.task), checkpoint.task.labels) == (kind, labels)
     assert checkpoint.plan is None
     assert checkpoint.max_positions == 64
 
@@ -191,7 +191,7 @@ def test_a_cross_encoder_as_sentence_transformers_saves_it(make_checkpoint: Make
     library.CrossEncoder(str(make_checkpoint(labels=("LABEL_0",)))).save_pretrained(str(tmp_path))
     assert (tmp_path / "modules.json").is_file()  # as embedders have it, but without a pooling
     checkpoint = load_checkpoint(tmp_path)
-    assert checkpoint.task.kind is TaskKind.RERANKING
+    assert isinstance(checkpoint.task, Reranking)
     assert [output.name for output in checkpoint.task.outputs] == ["logits"]
 
 

@@ -21,7 +21,7 @@ from pruning.families import FAMILIES, family_of
 from pruning.families.base import EncoderAdapter
 from pruning.plan import LayerPlan, PruningPlan
 from pruning.serving import ServingModule
-from pruning.tasks import TaskKind
+from pruning.tasks import SentenceEmbedding
 
 MakeCheckpoint = Callable[..., Path]
 
@@ -120,7 +120,7 @@ def run_model(checkpoint: EncoderCheckpoint, model: Any = None) -> Tensor:
     given = inputs(checkpoint)
     with torch.no_grad():
         outputs = (model or checkpoint.model)(**given)
-        if checkpoint.task.kind is TaskKind.EMBEDDING:
+        if isinstance(checkpoint.task, SentenceEmbedding):
             pooled: Tensor = checkpoint.head(outputs.last_hidden_state, given["attention_mask"])
             return pooled
         named = tuple(outputs[output.name] for output in checkpoint.task.outputs)

@@ -14,7 +14,7 @@ from pruning.errors import CheckpointError, UnsupportedModelError
 from pruning.heads import ModelHead, PoolerHead
 from pruning.plan import LayerPlan
 from pruning.serving import ServingModule
-from pruning.tasks import TaskKind
+from pruning.tasks import SentenceEmbedding, Task, TokenFeatures
 
 MakeCheckpoint = Callable[..., Path]
 SIZES = {
@@ -73,15 +73,17 @@ def test_heads_follow_the_model_that_they_were_taken_from(make_checkpoint: MakeC
 @pytest.mark.parametrize(
     ("pooling", "kind", "name"),
     [
-        ("mean", TaskKind.EMBEDDING, "sentence_embedding"),
-        ("cls", TaskKind.EMBEDDING, "sentence_embedding"),
-        ("pooler", TaskKind.EMBEDDING, "sentence_embedding"),
-        ("none", TaskKind.TOKEN_FEATURES, "last_hidden_state"),
+        ("mean", SentenceEmbedding, "sentence_embedding"),
+        ("cls", SentenceEmbedding, "sentence_embedding"),
+        ("pooler", SentenceEmbedding, "sentence_embedding"),
+        ("none", TokenFeatures, "last_hidden_state"),
     ],
 )
-def test_poolings_that_can_be_chosen(make_checkpoint: MakeCheckpoint, pooling: str, kind: TaskKind, name: str) -> None:
+def test_poolings_that_can_be_chosen(
+    make_checkpoint: MakeCheckpoint, pooling: str, kind: type[Task], name: str
+) -> None:
     checkpoint = load_checkpoint(make_checkpoint(head=""), pooling=pooling)
-    assert (checkpoint.task.kind, checkpoint.task.outputs[0].name, checkpoint.pooling) == (kind, name, pooling)
+    assert (type(checkpoint.task), checkpoint.task.outputs[0].name, checkpoint.pooling) == (kind, name, pooling)
     ids = torch.tensor([[2, 7, 8, 3], [2, 9, 3, 0]])
     mask = (ids != 0).long()
     with torch.no_grad():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pruning import tasks
 from pruning.calibration.examples import Example
 from pruning.errors import CalibrationError
 from pruning.tasks import (
@@ -19,7 +20,6 @@ from pruning.tasks import (
     SentenceEmbedding,
     SingleLabel,
     Task,
-    TaskKind,
     TokenFeatures,
     TokenLabels,
 )
@@ -57,8 +57,9 @@ def double(*values: object) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def test_every_kind_has_a_task() -> None:
-    assert {task.kind for task in ALL} == set(TaskKind)
+def test_names_are_unique() -> None:
+    assert len({task.name for task in ALL}) == len(ALL)
+    assert {type(task).__name__ for task in ALL} == set(tasks.__all__) - {"Output", "Task"}
 
 
 def test_single_label_by_hand() -> None:
@@ -67,7 +68,7 @@ def test_single_label_by_hand() -> None:
     assert found.item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5), rel=1e-12)
 
 
-@pytest.mark.parametrize("task", [task for task in ALL if task.kind not in (TaskKind.MULTI_LABEL,)], ids=repr)
+@pytest.mark.parametrize("task", [task for task in ALL if not isinstance(task, MultiLabel)], ids=repr)
 def test_temperature_divides_logits_and_multiplies_by_its_square(task: Task) -> None:
     student, teacher = torch.randn(2, *shape_of(task), dtype=torch.float64)
     counted = torch.ones(20, 7)
@@ -156,10 +157,10 @@ def test_a_vocabulary_is_compared_in_chunks(chunk: int, monkeypatch: pytest.Monk
     student, teacher = torch.randn(2, 3, 6, 4, dtype=torch.float64)
     student.requires_grad_()
     counted = torch.tensor([[0, 1, 1, 0, 1, 0], [0] * 6, [1, 0, 0, 0, 0, 1]])
-    held = [task.held(Head(), x, torch.ones(3, 6), counted) for x in (student, teacher)]
-    assert [tuple(x.shape) for x in held] == [(5, 4)] * 2
+    kept = [task.representation(Head(), x, torch.ones(3, 6), counted) for x in (student, teacher)]
+    assert [tuple(x.shape) for x in kept] == [(5, 4)] * 2
     assert applied == []
-    found = task.moved(Head(), held[0], held[1], counted, 2.0)
+    found = task.representation_divergence(Head(), kept[0], kept[1], counted, 2.0)
     expected = task.divergence(linear(student), linear(teacher), counted, 2.0)
     assert torch.allclose(found, expected)
     assert found[1] == 0

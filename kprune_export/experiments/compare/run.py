@@ -17,15 +17,6 @@ from pruning.checkpoint.identity import check_identity
 from pruning.errors import BudgetError
 from pruning.methods.base import check_budget
 from pruning.methods.settings import PruningSettings
-from pruning.tasks import TaskKind
-
-_NATS = "KL(pruned ‖ dense), nats a text"
-_DIVERGENCES = {
-    TaskKind.REGRESSION: "squared distance from the dense model's outputs",
-    TaskKind.RERANKING: "squared distance from the dense model's scores",
-    TaskKind.EMBEDDING: "squared distance from the dense model's embeddings",
-    TaskKind.TOKEN_FEATURES: "squared distance from the dense model's vectors, summed over a text",
-}
 
 
 def compare(request: ComparisonRequest, reporter: Reporter | None = None) -> Comparison:
@@ -103,7 +94,7 @@ def _summed_up(request: ComparisonRequest, jobs: dict[int, Job], cells: list[Cel
     measured = [cell.measured for cell in cells if cell.measured]
     metrics = [x.metric for x in measured if x.metric]
     return Comparison(
-        task=job.source.task.kind.value,
+        task=job.source.task.name,
         source=job.source_record,
         sequence_length=request.recipe.sequence_length,
         methods=request.methods,
@@ -111,7 +102,7 @@ def _summed_up(request: ComparisonRequest, jobs: dict[int, Job], cells: list[Cel
         seeds=request.seeds,
         calibration=tuple(jobs[seed].calibration_record for seed in request.seeds),
         held_out=tuple(jobs[seed].held_out_record for seed in request.seeds),
-        divergence_name=_DIVERGENCES.get(job.source.task.kind, _NATS),
+        divergence_name=job.source.task.divergence_name,
         fidelity_name=measured[0].measures[0].name if measured else None,
         metric_name=metrics[0].name if metrics else None,
         retrieval_names=tuple(measured[0].retrieval) if measured else (),

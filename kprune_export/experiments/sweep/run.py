@@ -127,7 +127,7 @@ def _order(request: SweepRequest, trial: TrialRequest, folder: SweepFolder) -> O
 def _record(job: Job, trials: tuple[Trial, ...]) -> SweepRecord:
     return SweepRecord(
         source=job.source_record,
-        task=job.source.task.kind.value,
+        task=job.source.task.name,
         held_out=job.held_out_record,
         machine=job.machine,
         threads=job.threads,

@@ -197,7 +197,7 @@ def _report(evaluation: Evaluation, job: Job, texts: int, runtime: str) -> Fidel
             "large to compare."
         )
     return FidelityReport(
-        task=job.source.task.kind.value,
+        task=job.source.task.name,
         texts=texts,
         distinct_texts=len({(x.text, x.pair) for x in job.source.task.texts(job.held_out)}),
         documents=evaluation.documents,

@@ -35,7 +35,7 @@ class TritonStage(Stage):
         bundle = ServedBundle(
             files=context.files,
             variants=tuple(map(str, job.variants)),
-            task=job.source.task.kind.value,
+            task=job.source.task.name,
             labels=job.source.task.labels,
             verdict=GatesReport.read(context.files(GATES)).verdict_in_words,
             plan_sha256=PruningPlan.read(context.files(PLAN)).sha256,

@@ -70,7 +70,7 @@ def test_files_that_are_no_record(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="is missing: an engine is loaded only with the record of its build"):
         EngineRecord.read(path)
     path.write_text('{"format": "kprune-eng', encoding="utf-8")
-    with pytest.raises(EngineError, match="is not a valid record of an engine: the file: Invalid JSON"):
+    with pytest.raises(EngineError, match="is not a valid record of an engine: the whole: Invalid JSON"):
         EngineRecord.read(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(EngineError, match="is not a valid record of an engine: the whole: Invalid JSON"):

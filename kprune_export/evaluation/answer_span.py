@@ -1,19 +1,21 @@
-"""Answers to questions as spans of a context."""
+"""Extractive question answering: the answer to a question as a span of its context."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from exporters.runners.base import Array
 from kprune_export.errors import LabelError
 from kprune_export.evaluation.alignment import check_fast
-from kprune_export.evaluation.answer_spans import NO_ANSWER, Span, SpanLogits, answer_metrics, best_span, span_fidelity
 from kprune_export.evaluation.base import Evaluation, Outputs, TaskLabels
 from kprune_export.evaluation.fidelity import FidelityMeasure
 from kprune_export.evaluation.metrics import TaskMetric
 from kprune_export.evaluation.reading import labels_of
 from kprune_export.evaluation.retrieval_set import RetrievalSet
+from kprune_export.evaluation.serving import TextServing
+from kprune_export.evaluation.snippets import outputs_snippet
+from kprune_export.evaluation.span_metrics import NO_ANSWER, Span, SpanLogits, answer_metrics, best_span, span_fidelity
 from pruning.calibration.batches import Batch, encode
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint
@@ -27,6 +29,12 @@ class AnswerEvaluation(Evaluation):
     some question of the evaluation has none.
     """
 
+    # lower than the limit of `agreement`: a span counts as another one if a single token differs
+    limits: ClassVar[Mapping[str, float]] = {"span_agreement": 0.8}
+    pipeline_tag = "question-answering"
+    card_metrics = ("squad",)
+    example_texts = '[("a question?", "a context")]'
+
     def __init__(
         self,
         checkpoint: EncoderCheckpoint,
@@ -38,6 +46,16 @@ class AnswerEvaluation(Evaluation):
         check_fast(checkpoint.tokenizer)
         self._encoded: Any = encode(checkpoint.tokenizer, examples, checkpoint.max_tokens)
         self._logits: tuple[dict[int, SpanLogits], dict[int, SpanLogits]] = ({}, {})
+
+    @classmethod
+    def usage(cls, pooling: str | None) -> str:  # noqa: ARG003 - as declared
+        """Return a call of the model: transformers 5 has no pipeline for this task."""
+        return outputs_snippet(cls.example_texts, "start_logits, outputs.end_logits")
+
+    @classmethod
+    def serving(cls, labels: Sequence[str]) -> TextServing:  # noqa: ARG003 - as declared
+        """Return the answer to a question in a context, and where it is."""
+        return TextServing("span", single=None, pair=("question", "context"))
 
     @classmethod
     def read_labels(cls, task: Task, examples: Sequence[Example]) -> TaskLabels:  # noqa: ARG003 - any text fits
