@@ -30,10 +30,9 @@ from exporters.onnx.passes import int8
 from exporters.onnx.passes.editing import constant_of
 from exporters.onnx.passes.int8 import Float, IntegerForm, symmetric_scales
 from exporters.onnx.write import write_variant
-from exporters.precision import Precision
 from exporters.runners.onnxruntime_runner import CPU_PROVIDER, session_options, share_thread_pool
 from exporters.spec import ModelSpec, Shape
-from exporters.variant import REFERENCE, Runtime, Variant
+from exporters.variant import REFERENCE, Precision, Runtime, Variant
 from kprune_export.evaluation.fidelity import row_cosines
 from kprune_export.model_export import feeds_of, model_spec
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint

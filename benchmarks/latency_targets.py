@@ -25,13 +25,12 @@ import torch
 from quality import outputs
 
 from exporters.machine.description import describe_machine
-from exporters.precision import Precision
 from exporters.runners.base import Feeds
 from exporters.runners.onnxruntime_runner import share_thread_pool
 from exporters.spec import Shape
 from exporters.timing.latency import TimingSettings
 from exporters.timing.latency_table.table import LatencyTable, Widths
-from exporters.variant import Runtime, Variant
+from exporters.variant import Precision, Runtime, Variant
 from kprune_export.latency_target.profile import profile_target
 from kprune_export.latency_target.request import default_alignment
 from kprune_export.latency_target.search import TimeSearch

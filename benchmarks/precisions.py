@@ -21,11 +21,10 @@ from exporters.onnx.export import exported_graph
 from exporters.onnx.write import write_variant
 from exporters.open import open_variant
 from exporters.parity.check import check_parity
-from exporters.precision import Precision
 from exporters.runners.base import Runner
 from exporters.runners.torch_runner import TorchRunner
 from exporters.tensorrt import EngineSettings, OptimizationProfile, engine_from_onnx
-from exporters.variant import REFERENCE, Runtime, Variant
+from exporters.variant import REFERENCE, Precision, Runtime, Variant
 from kprune_export.evaluation.fidelity import row_cosines
 from kprune_export.evaluation.metrics import cosine_of_pairs, spearman
 from kprune_export.model_export import feeds_of, model_spec, tolerance_of

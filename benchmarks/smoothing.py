@@ -25,12 +25,11 @@ from exporters.onnx.passes.int8 import CPU, matmul_errors, quantize_matmuls
 from exporters.onnx.passes.residuals import subtract_residuals
 from exporters.onnx.passes.smoothing import smooth_activations
 from exporters.open import open_variant
-from exporters.precision import Precision
 from exporters.runners.onnxruntime_runner import share_thread_pool
 from exporters.spec import Shape
 from exporters.timing.latency import TimingSettings, timed_in_turn
 from exporters.timing.timers import HostClock
-from exporters.variant import Runtime, Variant
+from exporters.variant import Precision, Runtime, Variant
 from kprune_export.evaluation.fidelity import row_cosines
 from kprune_export.model_export import feeds_of, model_spec
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint

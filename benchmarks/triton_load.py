@@ -25,9 +25,9 @@ from pydantic import BaseModel, ConfigDict
 
 from exporters.inputs import synthetic_inputs
 from exporters.machine.description import MachineRecord, describe_machine
-from exporters.precision import Precision
 from exporters.runners.base import Array
 from exporters.spec import Shape
+from exporters.variant import Precision
 from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.pipeline.run import export
 from kprune_export.recipe.recipe import Recipe

@@ -7,7 +7,6 @@ from pathlib import Path
 import onnx_ir as ir
 
 from exporters.onnx.passes.bfloat16_emulation import emulate_bfloat16
-from exporters.precision import Precision
 from exporters.processes.scratch import scratch_folder
 from exporters.runners.availability import runs_here
 from exporters.runners.base import Runner
@@ -17,7 +16,7 @@ from exporters.runners.tensorrt_runner import TensorRTRunner
 from exporters.tensorrt.build import PLAN_SUFFIX
 from exporters.timing.gpu_timer import DeviceEvents
 from exporters.timing.timers import HostClock, Timer
-from exporters.variant import Runtime, Variant
+from exporters.variant import Precision, Runtime, Variant
 
 
 def timer_of(variant: Variant) -> Timer:

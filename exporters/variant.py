@@ -4,7 +4,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exporters.errors import VariantError
-from exporters.precision import Precision
+
+
+class Precision(StrEnum):
+    """The format of a model's weights, and of the products with them."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
 
 
 class Runtime(StrEnum):

@@ -10,10 +10,9 @@ from exporters.parity.check import (
     Tolerance,
     int8_tolerance,
 )
-from exporters.precision import Precision
 from exporters.runners.base import Feeds
 from exporters.spec import BATCH, SEQUENCE, ModelSpec, TensorSpec
-from exporters.variant import Variant
+from exporters.variant import Precision, Variant
 from pruning.calibration.examples import Example
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.tasks import Output

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint, load_pruned
     from pruning.checkpoint.save import save_pruned
     from pruning.checkpoint.sentence import load_sentence_transformer
-    from pruning.methods.settings import PruningSettings
     from pruning.plan import PruningPlan
     from pruning.prune import prune_checkpoint, sensitivity_of
     from pruning.serving import ServingModule
+    from pruning.settings import PruningSettings
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # of data sets
 
 _HOMES = {
     "EncoderCheckpoint": "pruning.checkpoint.load",
-    "PruningSettings": "pruning.methods.settings",
+    "PruningSettings": "pruning.settings",
     "PruningPlan": "pruning.plan",
     "ServingModule": "pruning.serving",
     "load_checkpoint": "pruning.checkpoint.load",

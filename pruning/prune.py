@@ -17,9 +17,9 @@ from pruning.methods.journal import Journal, fingerprint
 from pruning.methods.kprune.method import measure_sensitivity
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 from pruning.methods.placement import CPU, Placement
-from pruning.methods.settings import PruningSettings
 from pruning.methods.shards import shard
 from pruning.plan import CalibrationRecord, EncoderShape, MethodRecord, PruningPlan
+from pruning.settings import PruningSettings
 
 logger = logging.getLogger(__name__)
 

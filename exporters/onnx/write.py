@@ -26,10 +26,9 @@ from exporters.onnx.passes.int8 import MatmulError, matmul_errors, quantize_matm
 from exporters.onnx.passes.low_precision import lower_precision
 from exporters.onnx.passes.residuals import subtract_residuals
 from exporters.onnx.passes.smoothing import smooth_activations
-from exporters.precision import Precision
 from exporters.runners.base import Feeds
 from exporters.spec import ModelSpec
-from exporters.variant import Runtime, Variant
+from exporters.variant import Precision, Runtime, Variant
 
 _LOW = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}
 

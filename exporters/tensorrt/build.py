@@ -13,7 +13,7 @@ import onnx
 from exporters.errors import EngineError, MissingRuntimeError
 from exporters.hashing import file_sha256
 from exporters.machine.gpu import describe_gpu
-from exporters.precision import GraphWeights, Precision, graph_weights
+from exporters.precision_check import GraphWeights, graph_weights
 from exporters.spec import ModelSpec, TensorSpec
 from exporters.tensorrt.bindings import Bindings, load_bindings
 from exporters.tensorrt.engine_record import NO_GPU, EngineRecord
@@ -29,6 +29,7 @@ from exporters.tensorrt.precision_check import (
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.progress import BuildProgress
 from exporters.tensorrt.settings import EngineSettings
+from exporters.variant import Precision
 
 PLAN_SUFFIX, RECORD_SUFFIX, LOG_SUFFIX, TIMING_SUFFIX = ".plan", ".json", ".log", ".timing"
 _UNUSED_CACHE = "timing cache will not be used"

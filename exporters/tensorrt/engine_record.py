@@ -10,12 +10,12 @@ from exporters.documents import Document
 from exporters.errors import EngineError
 from exporters.hashing import file_sha256
 from exporters.machine.gpu import GpuRecord, describe_gpu
-from exporters.precision import Precision
 from exporters.spec import TensorSpec
 from exporters.tensorrt.bindings import Bindings, BindingsName
 from exporters.tensorrt.precision_check import PrecisionProof
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.settings import HardwareCompatibility
+from exporters.variant import Precision
 
 NO_GPU = "no CUDA device where the engine was built"
 

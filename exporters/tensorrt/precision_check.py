@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from exporters.errors import EngineError
-from exporters.precision import GraphWeights, Precision
+from exporters.precision_check import GraphWeights
 from exporters.tensorrt.bindings import Bindings, layers
 from exporters.tensorrt.log import BuilderLog
+from exporters.variant import Precision
 
 _FORMATS = {
     "FLOAT": "fp32",

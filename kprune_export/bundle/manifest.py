@@ -14,7 +14,7 @@ from kprune_export.bundle.provenance import CommitRecord
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Verdict, in_words, verdict_of
 from kprune_export.errors import BundleError
 from kprune_export.output_folder.publication import InnerPath
-from kprune_export.recipe.recipe import PERMISSIONS
+from kprune_export.recipe.model import PERMISSIONS
 from pruning.calibration.coverage import SOME_UNKNOWN
 from pruning.checkpoint.identity import CheckpointIdentity
 from pruning.checkpoint.source import file_sha256

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from exporters.rounding import beside, limit_text
-from kprune_export.recipe.recipe import RETRIEVAL_GATES
+from kprune_export.recipe.gates import RETRIEVAL_GATES
 
 
 class FidelityWarning(BaseModel):

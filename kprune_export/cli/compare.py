@@ -6,51 +6,44 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kprune_export.cli import options
-from kprune_export.cli.options import given
 from kprune_export.cli.printing import print_json
+from kprune_export.cli.setting_options import Settings, with_settings
 from kprune_export.errors import ExitCode
+from kprune_export.recipe.measurement import MeasurementSection
+from kprune_export.recipe.model import ModelSection
+from kprune_export.recipe.pruning import PruningSection
+from kprune_export.recipe.texts import TextsSection
 
 if TYPE_CHECKING:
     from kprune_export.experiments.compare.results import Comparison
 
 
+@with_settings(
+    ModelSection,
+    TextsSection,
+    PruningSection,
+    MeasurementSection,
+    without=(
+        *("seed", "flops_reduction", "method", "temperature", "balance", "head_weight", "ridge"),
+        *("shapes", "timing_seconds", "isolate", "dense_int8"),
+    ),
+    helps={"output": "The folder to write; new, empty, or an earlier comparison."},
+)
 def compare(
-    model: options.Model = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The folder to write; new, empty, or an earlier comparison.",
-            rich_help_panel=options.MODEL,
-        ),
-    ] = None,
+    settings: Settings,
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas.", rich_help_panel=options.METHOD)
+        str, typer.Option(help="Methods, comma-separated.", rich_help_panel=PruningSection.panel)
     ] = "kprune,kprune-paper,kwon2022,kcm2023,magnitude,random",
     rates: Annotated[
-        str, typer.Option(help="Shares of FLOPs to remove, separated by commas.", rich_help_panel=options.METHOD)
+        str, typer.Option(help="Shares of FLOPs to remove, comma-separated.", rich_help_panel=PruningSection.panel)
     ] = "0.5,0.7,0.8",
     seeds: Annotated[
         str,
         typer.Option(
-            help="Seeds, separated by commas; each draws its own calibration texts.", rich_help_panel=options.METHOD
+            help="Seeds, comma-separated; each draws its own calibration texts.", rich_help_panel=PruningSection.panel
         ),
     ] = "0",
-    pooling: options.Pooling = None,
-    allow_pickle: options.AllowPickle = None,
     json_output: options.Json = False,
-    calibration: options.Calibration = None,
-    text_column: options.TextColumn = None,
-    pair_column: options.PairColumn = None,
-    label_column: options.LabelColumn = None,
-    samples: options.Samples = None,
-    held_out: options.HeldOut = None,
-    evaluation: options.Evaluation = None,
-    sequence_length: options.SequenceLength = None,
-    device: options.Device = None,
-    offload: options.Offload = None,
-    threads: options.Threads = None,
 ) -> int:
     """Run several pruning methods on one checkpoint and one calibration set, side by side.
 
@@ -76,9 +69,6 @@ def compare(
     Example: kprune-export compare ./my-classifier -o comparison --methods kprune,kwon2022 --rates 0.5,0.7
     --calibration train.tsv --evaluation dev.tsv
     """
-    settings = given(dict(locals()))
-    for name in ("methods", "rates", "seeds"):
-        del settings[name]
     from kprune_export.cli.console import ConsoleReporter
     from kprune_export.experiments.compare.request import ComparisonRequest
     from kprune_export.experiments.compare.run import compare as run

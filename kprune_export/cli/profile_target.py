@@ -5,36 +5,48 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kprune_export.cli import options, target_options
+from kprune_export.cli import options
 from kprune_export.cli.printing import print_json
+from kprune_export.cli.setting_options import Settings, with_settings
 from kprune_export.errors import ExitCode
+from kprune_export.recipe.export import ExportSection
+from kprune_export.recipe.measurement import MeasurementSection
+from kprune_export.recipe.model import ModelSection
+from kprune_export.recipe.pruning import PruningSection
+from kprune_export.recipe.target import TargetSection
 
 if TYPE_CHECKING:
     from exporters.timing.latency_table.table import LatencyTable
 
 
+@with_settings(
+    ModelSection,
+    PruningSection,
+    TargetSection,
+    MeasurementSection,
+    without=(
+        *("flops_reduction", "sequence_length", "method", "temperature", "balance", "head_weight", "ridge", "offload"),
+        *("target_speedup", "target_latency_ms", "target_shapes", "latency_table", "table_carried", "sensitivity"),
+        *("timing_seconds", "isolate", "dense_int8"),
+    ),
+    required=("model", "output"),
+    helps={"output": "The JSON file to write; it must not exist."},
+)
 def profile_target(
-    model: options.RequiredModel,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", help="The JSON file to write; it must not be there.", rich_help_panel=options.MODEL
-        ),
-    ],
+    settings: Settings,
     runtime: Annotated[
         str,
-        typer.Option(help="onnxruntime (CPU), onnxruntime-cuda, tensorrt, or torch.", rich_help_panel=options.EXPORT),
+        typer.Option(
+            help="onnxruntime (CPU), onnxruntime-cuda, tensorrt, or torch.", rich_help_panel=ExportSection.panel
+        ),
     ] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8.", rich_help_panel=options.EXPORT)] = "fp32",
-    shapes: options.Shapes = None,
-    align: target_options.Align = None,
-    threads: options.Threads = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, bf16 or int8.", rich_help_panel=ExportSection.panel)
+    ] = "fp32",
     plot: Annotated[
-        Path | None, typer.Option(help="Also draw the costs to this SVG file.", rich_help_panel=options.PROOF)
+        Path | None,
+        typer.Option(help="Also draw the costs to this SVG file.", rich_help_panel=MeasurementSection.panel),
     ] = None,
-    pooling: options.Pooling = None,
-    allow_pickle: options.AllowPickle = None,
-    device: options.Device = None,
     json_output: options.Json = False,
 ) -> int:
     """Measure what heads and neurons cost on this machine: a latency table for --target-speedup.
@@ -52,20 +64,14 @@ def profile_target(
     from kprune_export.pipeline.profile_target import ProfileRequest, profile
     from kprune_export.recipe.recipe import Recipe
 
-    settings = {"shapes": shapes, "align": align, "threads": threads, "pooling": pooling}
-    settings |= {"allow_pickle": allow_pickle, "device": device}
-    recipe = Recipe.build(
-        None,
-        {"model": model, "output": output, "precision": precision}
-        | {name: value for name, value in settings.items() if value is not None}
-        | ({"runtime": runtime} if runtime != "torch" else {}),
-    )
+    given = {**settings, "precision": precision, **({"runtime": runtime} if runtime != "torch" else {})}
+    recipe = Recipe.build(None, given, typed=True)
     share_thread_pool(thread_count(recipe))
     table = profile(ProfileRequest(recipe, in_torch=runtime == "torch", plot=plot), ConsoleReporter())
     if json_output:
         print_json(table.model_dump_json(indent=2))
     else:
-        _show(table, output)
+        _show(table, recipe.output)
     return ExitCode.OK
 
 

@@ -18,7 +18,9 @@ def run_recipe(
     settings: Mapping[str, Any],
     *,
     as_json: bool,
+    defaults: Mapping[str, Any] | None = None,
     keeps_output: bool = True,
+    gates: Path | None = None,
     junit: Path | None = None,
     reads: "Sequence[Place]" = (),
 ) -> int:
@@ -27,9 +29,11 @@ def run_recipe(
     Args:
         run: the pipeline's function.
         file: a recipe file, if one was given.
-        settings: the settings that go over it.
+        settings: the settings that were typed, which go over it.
+        defaults: settings that all others go over, in place of the recipe's defaults.
         as_json: whether to print for machines.
         keeps_output: whether the output folder outlives the command, and is worth naming.
+        gates: a gates file, if one was given; it goes over the recipe file.
         junit: a file for gates and parity as JUnit XML.
         reads: what is read beside the recipe and what it names.
 
@@ -49,8 +53,9 @@ def run_recipe(
         if not runs:
             follow()
             return 0
-        recipe = Recipe.build(file, settings)
-        reports = CiReports.open(junit, recipe.output, [*recipe.inputs, ("recipe", file), *reads])
+        recipe = Recipe.build(file, settings, gates=gates, typed=True, defaults=defaults)
+        files = [*recipe.inputs, ("recipe", file), ("gates file", gates), *reads]
+        reports = CiReports.open(junit, recipe.output, files)
         share_thread_pool(thread_count(recipe))  # the process is the command line's own
         with reports.of_errors():
             summary = summarise(run(recipe, ConsoleReporter()))

@@ -5,9 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kprune_export.cli import options, retrieval_options, target_options
-from kprune_export.cli.options import given
+from kprune_export.cli import options
 from kprune_export.cli.printing import print_json
+from kprune_export.cli.setting_options import Settings, with_settings
+from kprune_export.recipe.engine import EngineSection
+from kprune_export.recipe.export import ExportSection
+from kprune_export.recipe.gates import GatesSection
+from kprune_export.recipe.measurement import MeasurementSection
+from kprune_export.recipe.model import ModelSection
+from kprune_export.recipe.pruning import PruningSection
+from kprune_export.recipe.target import BUDGET, TargetSection
+from kprune_export.recipe.texts import TextsSection
 
 if TYPE_CHECKING:
     from kprune_export.experiments.sweep.sweep_record import SweepRecord
@@ -15,39 +23,41 @@ if TYPE_CHECKING:
 FAMILY = "Family"
 
 
+@with_settings(
+    ModelSection,
+    TextsSection,
+    PruningSection,
+    TargetSection,
+    ExportSection,
+    EngineSection,
+    MeasurementSection,
+    GatesSection,
+    without=(*BUDGET, "precision"),
+    helps={"output": "The folder to write; new, empty, or an earlier sweep."},
+)
 def sweep(
-    model: options.Model = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The folder to write; new, empty, or an earlier sweep.",
-            rich_help_panel=options.MODEL,
-        ),
-    ] = None,
+    settings: Settings,
     speedups: Annotated[
         str,
         typer.Option(
-            help="How many times as fast as the dense model in the same runtime and precision; with commas.",
+            help="How many times as fast as the dense model in the same runtime and precision; comma-separated.",
             rich_help_panel=FAMILY,
         ),
     ] = "1.5,2,3",
     precisions: Annotated[
         list[str] | None,
         typer.Option(
-            help="fp32, fp16, bf16, int8; several times or with commas.",
+            help="fp32, fp16, bf16, int8; may be repeated or comma-separated.",
             metavar="NAME",
             show_default="fp32",
             rich_help_panel=FAMILY,
         ),
     ] = None,
-    runtime: options.Runtime = None,
     parallel: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="How many trials are made at a time. They prune side by side; whoever times waits to be alone.",
+            help="How many trials run at a time. They prune side by side, and time exclusively.",
             show_default="1",
             rich_help_panel=FAMILY,
         ),
@@ -64,39 +74,7 @@ def sweep(
         ),
     ] = None,
     recipe: options.RecipeFile = None,
-    pooling: options.Pooling = None,
-    allow_pickle: options.AllowPickle = None,
     json_output: options.Json = False,
-    calibration: options.Calibration = None,
-    text_column: options.TextColumn = None,
-    pair_column: options.PairColumn = None,
-    label_column: options.LabelColumn = None,
-    samples: options.Samples = None,
-    held_out: options.HeldOut = None,
-    evaluation: options.Evaluation = None,
-    seed: options.Seed = None,
-    target_shapes: target_options.TargetShapes = None,
-    align: target_options.Align = None,
-    device: options.Device = None,
-    offload: options.Offload = None,
-    profile: options.Profile = None,
-    timing_cache: options.TimingCache = None,
-    shapes: options.Shapes = None,
-    threads: options.Threads = None,
-    timing_seconds: options.TimingSeconds = None,
-    dense_int8: options.DenseInt8 = None,
-    min_speedup: options.MinSpeedup = None,
-    min_agreement: options.MinAgreement = None,
-    min_metric: options.MinMetric = None,
-    max_size_mib: options.MaxSizeMib = None,
-    min_overlap: retrieval_options.MinOverlap = None,
-    min_ndcg: retrieval_options.MinNdcg = None,
-    min_mrr: retrieval_options.MinMrr = None,
-    min_recall: retrieval_options.MinRecall = None,
-    min_index_overlap: retrieval_options.MinIndexOverlap = None,
-    min_index_ndcg: retrieval_options.MinIndexNdcg = None,
-    min_index_mrr: retrieval_options.MinIndexMrr = None,
-    min_index_recall: retrieval_options.MinIndexRecall = None,
     gates: options.GatesFile = None,
 ) -> int:
     """Build a family of pruned models, and show which of them are worth having.
@@ -116,11 +94,7 @@ def sweep(
     Example: kprune-export sweep ./my-classifier -o family --calibration texts.csv --speedups 1.5,2,3
     --precisions fp32,int8
     """
-    settings = given(dict(locals()))
-    for name in ("speedups", "parallel", "ray"):
-        settings.pop(name, None)
-    if precisions is not None:
-        settings["precision"] = settings.pop("precisions")
+    given = {**settings, **({"precision": precisions} if precisions else {})}
     from contextlib import nullcontext
 
     from exporters.runners.onnxruntime_runner import share_thread_pool
@@ -133,11 +107,10 @@ def sweep(
     from kprune_export.experiments.sweep.run import sweep as run
     from kprune_export.output_folder.inputs import OUTPUT, check_apart
     from kprune_export.pipeline.job import thread_count
-    from kprune_export.recipe.recipe import read_gates
 
     if ray and parallel:
         raise RecipeError("--parallel is for this machine: a Ray cluster runs as many trials as it has processors for.")
-    request = SweepRequest.build(recipe, {**read_gates(gates), **settings}, speedups)
+    request = SweepRequest.build(recipe, given, speedups, gates)
     check_apart([(OUTPUT, request.recipe.output)], [("recipe", recipe), ("gates file", gates)])
     warn_once()
     share_thread_pool(thread_count(request.recipe))

@@ -7,7 +7,8 @@ from kprune_export.bundle.verdict import GateResult
 from kprune_export.errors import GateError
 from kprune_export.latency_target.outcome import target_outcome
 from kprune_export.latency_target.target_record import MISS, TargetRecord
-from kprune_export.recipe.recipe import RETRIEVAL_GATES, Recipe
+from kprune_export.recipe.gates import RETRIEVAL_GATES
+from kprune_export.recipe.recipe import Recipe
 
 
 def judge(

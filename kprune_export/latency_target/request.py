@@ -4,10 +4,10 @@ import re
 
 from exporters.errors import ShapeError
 from exporters.machine.description import MachineRecord
-from exporters.precision import Precision
 from exporters.runners.availability import runs_here
 from exporters.spec import Shape
 from exporters.timing.latency_table.table import EncoderDimensions, LatencyTable
+from exporters.variant import Precision
 from kprune_export.errors import TargetError
 from kprune_export.latency_target.target_record import LatencyTarget, SensitivityRecord, TargetShape
 from kprune_export.recipe.recipe import Recipe

@@ -17,7 +17,6 @@ from exporters.onnx.export import exported_graph
 from exporters.onnx.passes.widths import UniformWidths, WidthTemplate
 from exporters.onnx.write import write_variant
 from exporters.open import open_variant, timer_of
-from exporters.precision import Precision
 from exporters.processes.scratch import scratch_folder
 from exporters.runners.base import Feeds, Runner
 from exporters.runners.torch_runner import TorchDeviceRunner, TorchRunner
@@ -27,7 +26,7 @@ from exporters.tensorrt.settings import EngineSettings
 from exporters.timing.gpu_timer import DeviceEvents
 from exporters.timing.latency_table.table import Widths
 from exporters.timing.timers import HostClock, Timer
-from exporters.variant import Runtime, Variant
+from exporters.variant import Precision, Runtime, Variant
 from kprune_export.model_export import model_spec
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.serving import ServingModule

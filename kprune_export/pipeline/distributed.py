@@ -23,8 +23,8 @@ from pruning.checkpoint.identity import CheckpointIdentity
 from pruning.checkpoint.load import load_checkpoint
 from pruning.errors import CheckpointError, PruningError
 from pruning.methods.placement import placement_on
-from pruning.methods.settings import PruningSettings
 from pruning.prune import prune_checkpoint, sensitivity_of
+from pruning.settings import PruningSettings
 
 _OF_TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """The environment variables that a process of several needs: https://docs.pytorch.org/docs/stable/elastic/run.html."""

@@ -14,12 +14,11 @@ import torch
 
 from exporters.machine.cpu_quota import usable_cpus
 from exporters.machine.description import MachineRecord, describe_machine, installed_versions
-from exporters.precision import Precision
 from exporters.runners.availability import runs_here
 from exporters.spec import Shape, check_shapes
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.profiles import choose_profile
-from exporters.variant import REFERENCE, Runtime, Variant
+from exporters.variant import REFERENCE, Precision, Runtime, Variant
 from kprune_export.bundle.manifest import DEFAULT_TEXTS, SourceRecord, TextsRecord
 from kprune_export.errors import RecipeError
 from kprune_export.evaluation import evaluation_of

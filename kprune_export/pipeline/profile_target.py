@@ -11,10 +11,10 @@ import torch
 
 from exporters.errors import VariantError
 from exporters.parts import FinishedParts
-from exporters.precision import Precision
 from exporters.runners.availability import runs_here
 from exporters.spec import check_shapes
 from exporters.timing.latency_table.table import LatencyTable, fingerprint
+from exporters.variant import Precision
 from kprune_export.errors import OutputFolderError, RecipeError, TargetError
 from kprune_export.latency_target.figure import draw
 from kprune_export.latency_target.profile import profile_target

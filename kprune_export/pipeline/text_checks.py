@@ -6,7 +6,8 @@ from kprune_export.evaluation.labels import check_label_column
 from kprune_export.evaluation.retrieval_metrics import INDEX, TOP
 from kprune_export.evaluation.retrieval_set import is_relevance
 from kprune_export.pipeline.texts import RunTexts, Sources
-from kprune_export.recipe.recipe import RETRIEVAL_GATES, Recipe
+from kprune_export.recipe.gates import RETRIEVAL_GATES
+from kprune_export.recipe.recipe import Recipe
 from pruning.tasks import Task
 
 

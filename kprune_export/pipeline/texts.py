@@ -13,7 +13,8 @@ from kprune_export.evaluation.retrieval_set import (
     read_retrieval_folder,
     retrieval_of_pairs,
 )
-from kprune_export.recipe.recipe import RETRIEVAL_GATES, Recipe
+from kprune_export.recipe.gates import RETRIEVAL_GATES
+from kprune_export.recipe.recipe import Recipe
 from pruning.calibration.docstrings import docstring_examples
 from pruning.calibration.examples import Columns, Example, TextSource, read_source, split_examples
 from pruning.errors import CalibrationError

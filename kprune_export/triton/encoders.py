@@ -7,12 +7,11 @@ from pathlib import Path
 from exporters.errors import VariantError
 from exporters.onnx.write import GraphRecord
 from exporters.parity.check import ParityReport
-from exporters.precision import Precision
 from exporters.tensorrt.build import PLAN_SUFFIX, RECORD_SUFFIX
 from exporters.tensorrt.engine_record import EngineRecord, check_plan
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.timing.latency import LatencyReport
-from exporters.variant import Runtime, Variant
+from exporters.variant import Precision, Runtime, Variant
 from kprune_export.bundle.layout import ENGINES, GRAPHS, LATENCY, ONNX_FOLDER, PARITY, Files
 from kprune_export.bundle.variant_report import Reports
 from kprune_export.errors import BundleError

@@ -7,7 +7,7 @@ from pruning.methods.kcm2023.method import KernelisedConvexMasking
 from pruning.methods.kprune.method import KPrune
 from pruning.methods.kprune_paper.method import PublishedKPrune
 from pruning.methods.kwon2022.method import FisherMasks
-from pruning.methods.settings import PruningSettings
+from pruning.settings import PruningSettings
 
 METHODS: dict[str, PruningMethod] = {
     method.name: method

@@ -16,9 +16,9 @@ from pruning.methods.boundary import Boundary
 from pruning.methods.disk_store import Spill
 from pruning.methods.journal import Journal, TunedSublayer
 from pruning.methods.placement import CPU, Placement
-from pruning.methods.settings import PruningSettings
 from pruning.methods.shards import is_first_process
 from pruning.plan import EncoderShape, LayerPlan
+from pruning.settings import PruningSettings
 
 Progress = Callable[[float], None]
 """Called with the share of the work that is done, from 0 to 1."""

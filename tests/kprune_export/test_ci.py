@@ -17,7 +17,8 @@ from kprune_export.ci.step_summary import summary_markdown
 from kprune_export.errors import OutputFolderError, RecipeError
 from kprune_export.pipeline.run import Outcome
 from kprune_export.pipeline.summary import Summary, summarise
-from kprune_export.recipe.recipe import GATE_NAMES, Recipe, read_gates
+from kprune_export.recipe.gates import GATE_NAMES
+from kprune_export.recipe.recipe import Recipe, read_gates
 
 Cli = Callable[..., int]
 

@@ -15,14 +15,13 @@ from exporters.onnx.passes.attention import AttentionForm
 from exporters.onnx.write import write_variant
 from exporters.open import open_variant
 from exporters.parity.check import check_parity
-from exporters.precision import Precision
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import Shape
 from exporters.tensorrt import EngineArtefact, EngineSettings, OptimizationProfile, engine_from_onnx
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.network import load_graph, parse_network
-from exporters.variant import REFERENCE, Runtime, Variant
+from exporters.variant import REFERENCE, Precision, Runtime, Variant
 from kprune_export.model_export import model_spec, tolerance_of
 from pruning import PruningSettings, ServingModule, load_checkpoint, prune_checkpoint, save_pruned
 from pruning.calibration.docstrings import docstring_examples

@@ -12,7 +12,8 @@ import yaml
 from typer.core import TyperGroup
 
 from kprune_export.cli.app import app
-from kprune_export.recipe.recipe import GATE_NAMES, Recipe, read_gates
+from kprune_export.recipe.gates import GATE_NAMES
+from kprune_export.recipe.recipe import Recipe, read_gates
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WORKFLOWS = ("github-actions.yml", "gitlab-ci.yml")

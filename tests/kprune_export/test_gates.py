@@ -20,7 +20,8 @@ from kprune_export.evaluation.metrics import TaskMetric
 from kprune_export.gates.evaluate import judge
 from kprune_export.pipeline.run import Outcome
 from kprune_export.pipeline.summary import summarise
-from kprune_export.recipe.recipe import GATE_NAMES, Recipe
+from kprune_export.recipe.gates import GATE_NAMES
+from kprune_export.recipe.recipe import Recipe
 
 
 def measured(built: Outcome, speedup: float, noise: NoiseCheck | None) -> VariantProof:

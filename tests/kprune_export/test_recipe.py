@@ -1,13 +1,22 @@
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from exporters.spec import Shape
-from kprune_export.cli import options, retrieval_options, target_options
+from kprune_export.cli.app import app
+from kprune_export.cli.setting_options import Settings, completion, with_settings
 from kprune_export.errors import RecipeError, SurroundingsError
-from kprune_export.recipe.recipe import Recipe
+from kprune_export.recipe.engine import EngineSection
+from kprune_export.recipe.gates import GatesSection
+from kprune_export.recipe.model import ModelSection
+from kprune_export.recipe.recipe import SECTIONS, Recipe
+from kprune_export.recipe.settings import Section, Setting, Use, setting_of, uses, values_of
+from kprune_export.recipe.target import BUDGET
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -27,7 +36,7 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("model: a\nxyz: 0.5\n", "has the unknown key 'xyz': known are model, output, flops_reduction"),
+        ("model: a\nxyz: 0.5\n", "has the unknown key 'xyz': known are model, output, pooling"),
         ("flops: 0.5\n", r"the unknown key 'flops' \(did you mean 'flops_reduction'\?\): known are"),
         (
             "sample: 3\nheld-out: 2\nmodel: a\n",
@@ -105,7 +114,7 @@ def test_variants_are_every_runtime_in_every_precision() -> None:
     )
     names = ["tensorrt-fp16", "tensorrt-fp32", "onnxruntime-fp16", "onnxruntime-fp32"]
     assert [str(variant) for variant in recipe.variants] == names
-    with pytest.raises(RecipeError, match="The setting 'precision.0' is not valid: Input should be 'fp32', 'fp16'"):
+    with pytest.raises(RecipeError, match="The setting 'precision' is not valid: Input should be 'fp32', 'fp16'"):
         Recipe.build(None, {"model": "m", "output": "o", "precision": "fp8"})
 
 
@@ -120,16 +129,75 @@ def test_engine_settings_come_from_the_recipe() -> None:
     assert (engine.optimization_level, engine.tf32, engine.refit) == (5, True, False)
 
 
-def test_every_setting_has_a_flag_with_the_default_that_help_shows() -> None:
-    flags = {
-        re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): value
-        for name, value in (vars(options) | vars(target_options) | vars(retrieval_options)).items()
-    }
-    for name, field in Recipe.model_fields.items():
-        shown = getattr(get_args(flags[name])[1], "show_default", None)
-        if isinstance(shown, str) and re.match(r"[\d.x,]+$", shown):
-            default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
-            assert str(default) == shown, name
+def test_every_setting_is_declared_in_one_section_and_says_what_it_is_for() -> None:
+    declared = [name for section in SECTIONS for name in section.model_fields]
+    assert declared == list(Recipe.model_fields)
+    assert len(declared) == len(set(declared))
+    assert all(setting_of(info).help.endswith(".") for info in Recipe.model_fields.values())
+    neutral = {name for name, info in Recipe.model_fields.items() if not setting_of(info).uses}
+    assert neutral == {"output", "threads"}
+
+
+class Weather(Section):
+    """A section with one setting more than a recipe has."""
+
+    panel: ClassVar[str] = "Weather"
+
+    wind_speed: Annotated[
+        Literal["calm", "strong"], Setting("How it blows.", uses(Use.EXPORT), shown="what the forecast says")
+    ] = "calm"
+    rain_mm: Annotated[tuple[str, ...], Setting("How much it rains.")] = ()
+
+
+class WindyRecipe(Weather, Recipe):
+    """A recipe with that section."""
+
+
+def test_a_setting_that_is_declared_once_is_known_everywhere(tmp_path: Path) -> None:
+    given: list[Mapping[str, Any]] = []
+
+    @with_settings(ModelSection, Weather, required=("model", "output"))
+    def command(settings: Settings) -> int:
+        """Do something."""
+        given.append(settings)
+        return 0
+
+    toy = typer.Typer()
+    toy.command()(command)
+    runner = CliRunner(env={"COLUMNS": "160", "TERM": "dumb"})
+    shown = runner.invoke(toy, ["--help"]).output
+    assert re.search(r"--wind-speed +calm\|strong +How it blows\.", shown)
+    assert "what the forecast says" in shown
+    assert "Weather" in shown
+    assert runner.invoke(toy, ["m", "-o", "o", "--wind-speed", "strong"]).exit_code == 0
+    assert given == [{"model": "m", "output": Path("o"), "wind_speed": "strong"}]  # nothing that was not typed
+    found = WindyRecipe.build(write(tmp_path, "wind_speed: strong\nrain_mm: 1,2\n"), {"model": "m", "output": "o"})
+    assert (found.wind_speed, found.rain_mm) == ("strong", ("1", "2"))
+    assert WindyRecipe(model="m", output=Path("o"), wind_speed="strong").wind_speed == "strong"
+    assert "wind_speed: strong" in found.to_yaml()
+    assert found.for_record(prunes=False, exports=True, measures=False)["wind_speed"] == "strong"
+    assert "wind_speed" not in found.for_record(prunes=True, exports=False, measures=True)
+    assert "rain_mm" not in found.for_record(prunes=True, exports=True, measures=True)
+    with pytest.raises(RecipeError, match="The setting '--wind-speed' is not valid: Input should be 'calm'"):
+        WindyRecipe.build(None, {"model": "m", "output": "o", "wind_speed": "none"}, typed=True)
+    with pytest.raises(RecipeError, match="The setting 'wind_speed' is not valid"):
+        WindyRecipe.build(write(tmp_path, "wind_speed: none\n"), {"model": "m", "output": "o"}, typed=True)
+
+
+def test_values_are_completed_from_their_declaration() -> None:
+    assert values_of(Recipe.model_fields["precision"]) == ("fp32", "fp16", "bf16", "int8")
+    assert values_of(Recipe.model_fields["pooling"]) == ("mean", "cls", "pooler", "none")
+    assert "kwon2022" in values_of(Recipe.model_fields["method"])
+    assert completion(Recipe.model_fields["precision"])("fp32,f") == ["fp32,fp32", "fp32,fp16"]
+
+
+def test_commands_take_all_settings_of_what_they_do() -> None:
+    commands: dict[str, Any] = cast("Any", typer.main.get_command(app)).commands
+    taken = {name: {option.name for option in command.params} for name, command in commands.items()}
+    assert set(Recipe.model_fields) <= taken["prune-and-build"]
+    assert set(EngineSection.model_fields) <= taken["export"] & taken["sweep"]
+    assert set(GatesSection.model_fields) <= taken["validate"] & taken["sweep"]
+    assert not set(BUDGET) & taken["sweep"]
 
 
 def test_a_merge_key_copies_nothing(tmp_path: Path) -> None:

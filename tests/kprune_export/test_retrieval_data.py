@@ -16,7 +16,8 @@ from kprune_export.pipeline.job import prepare_job
 from kprune_export.pipeline.run import Outcome, prune_and_build
 from kprune_export.pipeline.summary import summarise
 from kprune_export.pipeline.texts import choose_texts
-from kprune_export.recipe.recipe import RETRIEVAL_GATES, Recipe
+from kprune_export.recipe.gates import RETRIEVAL_GATES
+from kprune_export.recipe.recipe import Recipe
 from pruning.calibration.examples import Example, TextSource
 from pruning.errors import CalibrationError
 from pruning.tasks import SentenceEmbedding, SingleLabel

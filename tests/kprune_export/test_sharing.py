@@ -69,7 +69,7 @@ from pathlib import Path
 from kprune_export.pipeline.distributed import PruningTask, follow, helped, process_group
 from pruning import load_checkpoint
 from pruning.errors import CheckpointError
-from pruning.methods.settings import PruningSettings
+from pruning.settings import PruningSettings
 
 os.chdir(sys.argv[1 + int(os.environ["RANK"])])
 with process_group() as first:

@@ -21,8 +21,8 @@ from pruning import load_checkpoint
 from pruning.calibration.docstrings import docstring_examples
 from pruning.calibration.examples import Example
 from pruning.errors import CheckpointError
-from pruning.methods.settings import PruningSettings
 from pruning.prune import prune_checkpoint
+from pruning.settings import PruningSettings
 
 Cli = Callable[..., int]
 MakeCheckpoint = Callable[..., Path]

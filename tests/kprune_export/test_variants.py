@@ -13,12 +13,11 @@ from exporters.onnx.passes.attention import AttentionForm
 from exporters.onnx.write import GraphRecord, write_variant
 from exporters.open import open_variant
 from exporters.parity.check import check_parity
-from exporters.precision import Precision
 from exporters.runners.base import Feeds
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import ModelSpec
 from exporters.tensorrt import EngineSettings, OptimizationProfile, engine_from_onnx
-from exporters.variant import Runtime, Variant
+from exporters.variant import Precision, Runtime, Variant
 from kprune_export.model_export import model_spec, tolerance_of
 from pruning import ServingModule, load_checkpoint, save_pruned
 from pruning.calibration.examples import Example

@@ -21,7 +21,8 @@ from kprune_export.gates.evaluate import judge
 from kprune_export.gates.fidelity_limits import fidelity_warnings
 from kprune_export.pipeline.run import Outcome, prune_and_build
 from kprune_export.pipeline.summary import Summary, summarise
-from kprune_export.recipe.recipe import GATE_NAMES, RETRIEVAL_GATES, Recipe
+from kprune_export.recipe.gates import GATE_NAMES, RETRIEVAL_GATES
+from kprune_export.recipe.recipe import Recipe
 from pruning.tasks import AnswerSpan, Regression, Reranking, SentenceEmbedding, SingleLabel, Task
 
 Cli = Callable[..., int]

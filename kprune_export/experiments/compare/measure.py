@@ -17,8 +17,8 @@ from kprune_export.pipeline.stages.prune import pruning_task
 from pruning.calibration.batches import Batch
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.methods import method_for
-from pruning.methods.settings import PruningSettings
 from pruning.prune import prune_checkpoint
+from pruning.settings import PruningSettings
 
 PRUNING_SHARE = 0.9
 """How much of a run's time is pruning, for the progress bar."""

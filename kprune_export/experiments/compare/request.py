@@ -9,7 +9,7 @@ from kprune_export.errors import RecipeError
 from kprune_export.recipe.recipe import Recipe
 from pruning.flops import check_reduction
 from pruning.methods import method_for
-from pruning.methods.settings import PruningSettings
+from pruning.settings import PruningSettings
 
 Number = TypeVar("Number", int, float)
 

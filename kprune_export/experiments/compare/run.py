@@ -16,7 +16,7 @@ from kprune_export.pipeline.run import Reporter, SilentReporter
 from pruning.checkpoint.identity import check_identity
 from pruning.errors import BudgetError
 from pruning.methods.base import check_budget
-from pruning.methods.settings import PruningSettings
+from pruning.settings import PruningSettings
 
 
 def compare(request: ComparisonRequest, reporter: Reporter | None = None) -> Comparison:

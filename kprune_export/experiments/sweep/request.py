@@ -9,17 +9,9 @@ from exporters.variant import Variant
 from kprune_export.errors import RecipeError
 from kprune_export.experiments.sweep.folder import sensitivity_file, table_file, trial_folder
 from kprune_export.pipeline.job import thread_count
-from kprune_export.recipe.recipe import GATE_NAMES, Recipe
-
-_OWN = (
-    "flops_reduction",
-    "target_speedup",
-    "target_latency_ms",
-    "latency_table",
-    "table_carried",
-    "sensitivity",
-)
-"""Settings of a recipe that a sweep gives each of its trials."""
+from kprune_export.recipe.gates import GATE_NAMES
+from kprune_export.recipe.recipe import Recipe
+from kprune_export.recipe.target import BUDGET
 
 
 @dataclass(frozen=True)
@@ -49,20 +41,21 @@ class SweepRequest:
     speedups: tuple[float, ...]
 
     @classmethod
-    def build(cls, file: Path | None, settings: Mapping[str, Any], speedups: str) -> Self:
+    def build(cls, file: Path | None, settings: Mapping[str, Any], speedups: str, gates: Path | None = None) -> Self:
         """Check what was typed.
 
         Args:
             file: a recipe file, if one was given.
             settings: what goes over it.
             speedups: numbers separated by commas.
+            gates: a gates file, if one was given.
 
         Raises:
             RecipeError: a setting is not valid, or not for a sweep; the speedups are not numbers above 1.
 
         """
-        recipe = Recipe.build(file, settings)
-        for name in _OWN:
+        recipe = Recipe.build(file, settings, gates=gates, typed=True)
+        for name in BUDGET:
             if name in recipe.model_fields_set:
                 raise RecipeError(f"{name!r} is not for a sweep, which gives each trial its own: use --speedups.")
         numbers = tuple(sorted({_speedup(part) for part in speedups.split(",") if part.strip()}))

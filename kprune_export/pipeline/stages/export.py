@@ -9,9 +9,8 @@ import onnx_ir as ir
 from exporters.errors import ExportError
 from exporters.onnx.export import OPSET, exported_graph
 from exporters.onnx.write import GraphRecord, write_variant
-from exporters.precision import Precision
 from exporters.runners.base import Feeds
-from exporters.variant import Variant
+from exporters.variant import Precision, Variant
 from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER, Files
 from kprune_export.bundle.variant_report import Reports
 from kprune_export.model_export import feeds_of, model_spec

@@ -22,7 +22,7 @@ from kprune_export.gates.report import GatesReport
 from kprune_export.latency_target.target_record import TargetRecord
 from kprune_export.pipeline.job import Job
 from kprune_export.pipeline.stages.stage import Stage, StageContext
-from kprune_export.recipe.recipe import GATE_NAMES
+from kprune_export.recipe.gates import GATE_NAMES
 
 
 class GatesStage(Stage):

@@ -13,13 +13,12 @@ from exporters.parity.check import (
     check_parity,
 )
 from exporters.parity.first_difference import first_difference
-from exporters.precision import Precision
 from exporters.runners.availability import runs_here
 from exporters.runners.base import Feeds
 from exporters.runners.torch_runner import TorchRunner
 from exporters.spec import Shape
 from exporters.tensorrt.profiles import OptimizationProfile
-from exporters.variant import Runtime, Variant
+from exporters.variant import Precision, Runtime, Variant
 from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER, PARITY, Files
 from kprune_export.bundle.variant_report import Reports
 from kprune_export.model_export import model_spec, tolerance_of

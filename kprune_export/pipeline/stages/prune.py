@@ -9,9 +9,9 @@ from kprune_export.pipeline.job import Job
 from kprune_export.pipeline.stages.stage import ShareDone, Stage, StageContext
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.save import save_pruned
-from pruning.methods.settings import PruningSettings
 from pruning.plan import PruningPlan
 from pruning.prune import prune_checkpoint
+from pruning.settings import PruningSettings
 
 
 class PruneStage(Stage):

@@ -14,10 +14,10 @@ from pruning.methods.kcm2023.scores import activation_norms, combined_scores, ga
 from pruning.methods.mask_tuning import PASSES, tune_masks_upward, units_once
 from pruning.methods.placement import Placement
 from pruning.methods.selection import select_units
-from pruning.methods.settings import PruningSettings
 from pruning.methods.shards import sum_over_processes
 from pruning.methods.unit_weights import incoming_weights
 from pruning.plan import EncoderShape, LayerPlan
+from pruning.settings import PruningSettings
 
 
 class KernelisedConvexMasking(PruningMethod):

@@ -16,9 +16,9 @@ from pruning.methods.kprune.elimination import eliminate
 from pruning.methods.kprune.fisher import fisher_information, metric_root
 from pruning.methods.kprune.sensitivity import RIDGE, SensitivityCurve, sensitivity_curves
 from pruning.methods.least_squares import NormalEquations, chosen_ridge
-from pruning.methods.settings import PruningSettings
 from pruning.methods.shards import is_first_process
 from pruning.plan import EncoderShape, LayerPlan
+from pruning.settings import PruningSettings
 
 FOLDS = (slice(0, None, 2), slice(1, None, 2))
 """The texts of a batch, in two parts: what is solved on one is judged on the other."""

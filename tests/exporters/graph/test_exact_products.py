@@ -15,9 +15,8 @@ from exporters.onnx.export import exported_graph
 from exporters.onnx.passes.editing import constant_of, input_of
 from exporters.onnx.passes.int8 import CPU, MatmulError, quantize_matmuls, saturation_free_scales
 from exporters.onnx.write import write_variant
-from exporters.precision import Precision
 from exporters.runners.base import Array
-from exporters.variant import Runtime, Variant
+from exporters.variant import Precision, Runtime, Variant
 from kprune_export.model_export import model_spec
 from pruning import ServingModule, load_checkpoint
 from pruning.calibration.examples import Example

@@ -12,9 +12,9 @@ from torch import nn
 from exporters.inputs import synthetic_inputs
 from exporters.onnx.export import onnx_from_torch
 from exporters.onnx.file import OnnxArtefact
-from exporters.precision import Precision
 from exporters.spec import ModelSpec, Shape
 from exporters.tensorrt import EngineArtefact, EngineSettings, engine_from_onnx
+from exporters.variant import Precision
 
 
 class Calibration(CalibrationDataReader):  # type: ignore[misc]

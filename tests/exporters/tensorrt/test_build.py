@@ -11,10 +11,10 @@ from onnx import numpy_helper
 
 from exporters.errors import EngineError
 from exporters.onnx.file import OnnxArtefact
-from exporters.precision import Precision
 from exporters.spec import ModelSpec, Shape, TensorSpec
 from exporters.tensorrt import EngineRecord, EngineSettings, OptimizationProfile, engine_from_onnx
 from exporters.tensorrt.engine_record import check_plan
+from exporters.variant import Precision
 
 TWO = (
     OptimizationProfile(Shape(1, 1), Shape(1, 16), Shape(1, 64)),

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from exporters.errors import EngineError
-from exporters.precision import GraphWeights, Precision
+from exporters.precision_check import GraphWeights
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.network import load_graph, parse_network
 from exporters.tensorrt.precision_check import PrecisionProof, prove_network, prove_plan, weights_by_format
+from exporters.variant import Precision
 
 MIB = 2**20
 LOG = """Layers:

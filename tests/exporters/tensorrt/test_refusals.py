@@ -15,9 +15,9 @@ from torch import nn
 from exporters.errors import EngineError, ShapeError
 from exporters.onnx.export import onnx_from_torch
 from exporters.onnx.file import OnnxArtefact
-from exporters.precision import Precision
 from exporters.spec import BATCH, ModelSpec, Shape, TensorSpec
 from exporters.tensorrt import EngineSettings, OptimizationProfile, engine_from_onnx
+from exporters.variant import Precision
 
 pytestmark = pytest.mark.usefixtures("tensorrt")
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can do this")

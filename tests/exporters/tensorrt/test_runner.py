@@ -13,7 +13,6 @@ from torch import nn
 from exporters.errors import EngineError, MissingRuntimeError, ShapeError
 from exporters.inputs import synthetic_inputs
 from exporters.parity.check import FLOAT32_TOLERANCE, Tolerance, check_parity
-from exporters.precision import Precision
 from exporters.runners import tensorrt_runner
 from exporters.runners.tensorrt_runner import TensorRTRunner, open_plan
 from exporters.runners.torch_runner import TorchRunner
@@ -23,6 +22,7 @@ from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.profiles import choose_profile
 from exporters.trtexec import TrtexecModel
+from exporters.variant import Precision
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
 PROFILES = tuple(

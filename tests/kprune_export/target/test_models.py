@@ -13,9 +13,8 @@ from exporters.errors import ExportError
 from exporters.inputs import synthetic_inputs
 from exporters.onnx.export import exported_graph
 from exporters.onnx.passes.widths import UniformWidths, WidthTemplate
-from exporters.precision import Precision
 from exporters.spec import Shape
-from exporters.variant import Runtime, Variant
+from exporters.variant import Precision, Runtime, Variant
 from kprune_export.latency_target.timed_models import OnnxModels, TorchModels
 from kprune_export.model_export import model_spec
 from pruning import ServingModule, load_checkpoint

@@ -6,9 +6,9 @@ import torch
 from pruning import load_checkpoint
 from pruning.methods.base import PruningRun
 from pruning.methods.baselines import Magnitude, Random, weight_energy
-from pruning.methods.settings import PruningSettings
 from pruning.methods.unit_weights import incoming_weights, outgoing_weights
 from pruning.plan import LayerPlan
+from pruning.settings import PruningSettings
 
 
 def test_weight_energy_by_hand() -> None:

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from pruning import load_checkpoint
 from pruning.calibration.examples import Example
-from pruning.methods.settings import PruningSettings
 from pruning.prune import prune_checkpoint
+from pruning.settings import PruningSettings
 
 DEAD = {"ffn": "layer.1.intermediate.dense", "attention": "layer.1.attention.self.value"}
 

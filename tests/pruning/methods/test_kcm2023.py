@@ -10,7 +10,7 @@ from pruning.errors import BudgetError
 from pruning.methods.base import PruningRun
 from pruning.methods.kcm2023.method import KernelisedConvexMasking
 from pruning.methods.kcm2023.scores import activation_norms, combined_scores, gaussian_kernel, representation
-from pruning.methods.settings import PruningSettings
+from pruning.settings import PruningSettings
 
 SHARE = 2 * 48 * 2048 / (2 * 48 * 2048 + 2 * 4 * 40960)  # of the FFNs: 32 wide, 48 neurons, heads of 8, 16 tokens
 

@@ -14,7 +14,7 @@ from pruning.methods.kwon2022.fisher import fisher_block, fisher_diagonal, mask_
 from pruning.methods.kwon2022.method import FisherMasks
 from pruning.methods.kwon2022.search import rearrange, search_masks
 from pruning.methods.placement import CPU
-from pruning.methods.settings import PruningSettings
+from pruning.settings import PruningSettings
 
 
 def test_mask_gradients_by_hand() -> None:

@@ -12,7 +12,7 @@ from pruning.methods.base import PruningRun, Work
 from pruning.methods.journal import Journal
 from pruning.methods.least_squares import NormalEquations
 from pruning.methods.mask_tuning import mask_equations, solve_masks, tune_masks_upward
-from pruning.methods.settings import PruningSettings
+from pruning.settings import PruningSettings
 
 SETTINGS = PruningSettings(flops_reduction=0.5, sequence_length=16)
 

@@ -1,13 +1,13 @@
-"""The number formats that a model is deployed in, and the proof that a graph is in the one it is said to be in."""
+"""Check of the number format that a graph's weights and products are in."""
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
 import onnx
 
 from exporters.errors import EngineError
+from exporters.variant import Precision
 
 FLOATS: dict[int, str] = {
     onnx.TensorProto.FLOAT: "fp32",
@@ -21,15 +21,6 @@ _PASSING = (*_LAYOUT, "Cast", "QuantizeLinear", "DequantizeLinear")
 FLOAT32_LEFT_BYTES = 64 * 2**10
 """More than this in float32 in a graph of a lower precision means that weights were left behind; less is what has to
 stay, such as the angles of rotary positions."""
-
-
-class Precision(StrEnum):
-    """The format of a model's weights, and of the products with them."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
-    INT8 = "int8"
 
 
 @dataclass(frozen=True)
