@@ -11,9 +11,9 @@ from typing import Any
 import onnx
 
 from exporters.errors import EngineError, MissingRuntimeError
+from exporters.graph_precision import GraphWeights, graph_weights
 from exporters.hashing import file_sha256
 from exporters.machine.gpu import describe_gpu
-from exporters.precision_check import GraphWeights, graph_weights
 from exporters.spec import ModelSpec, TensorSpec
 from exporters.tensorrt.bindings import Bindings, load_bindings
 from exporters.tensorrt.engine_record import NO_GPU, EngineRecord

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from exporters.errors import EngineError
-from exporters.precision_check import GraphWeights
+from exporters.graph_precision import GraphWeights
 from exporters.tensorrt.bindings import Bindings, layers
 from exporters.tensorrt.log import BuilderLog
 from exporters.variant import Precision

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters.errors import EngineError
-from exporters.precision_check import FLOAT32_LEFT_BYTES, GraphWeights, graph_weights
+from exporters.graph_precision import FLOAT32_LEFT_BYTES, GraphWeights, graph_weights
 from exporters.variant import Precision
 
 DTYPES: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}

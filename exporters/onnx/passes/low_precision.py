@@ -12,9 +12,9 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from exporters.errors import ExportError
+from exporters.graph_precision import FLOAT32_LEFT_BYTES
 from exporters.onnx.file import bytes_by_type
 from exporters.onnx.passes.editing import Constant, add_constant, constant_of, insert_before, is_constant, remove_unused
-from exporters.precision_check import FLOAT32_LEFT_BYTES
 
 LOW_TYPES = {ir.DataType.FLOAT16: np.dtype(np.float16), ir.DataType.BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
 WIDE = frozenset(

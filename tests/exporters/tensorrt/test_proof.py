@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from exporters.errors import EngineError
-from exporters.precision_check import GraphWeights
+from exporters.graph_precision import GraphWeights
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.network import load_graph, parse_network
