@@ -203,8 +203,6 @@ def keys(scene: Scene, what: str) -> None:
             shutil.copyfile(scene.made.folder / "public.pem", key)
         case "a folder":
             key.mkdir()
-        case "a pipe":
-            os.mkfifo(key)
         case "of noise":
             key.write_bytes(os.urandom(500))
         case "in the bundle":
@@ -282,7 +280,7 @@ KINDS = (
         each(
             keys,
             (
-                "empty", "not there", "public", "a folder", "a pipe", "of noise", "in the bundle", "a file of the bundle",
+                "empty", "not there", "public", "a folder", "of noise", "in the bundle", "a file of the bundle",
             ),
         ),
     ),

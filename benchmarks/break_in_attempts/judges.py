@@ -50,7 +50,7 @@ def clean(ended: Ended, codes: tuple[int, ...] = (0,)) -> None:
         said = (ended.errors or ended.err.strip().splitlines() or [""])[-1][:_SHOWN]
         raise Broken(f"exit code {ended.code}, where one of {codes} is right: {said}")
     for text, name in ((ended.out, "output"), (ended.err, "standard error")):
-        if "Traceback (most recent call last)" in text or "internal error" in text:
+        if "Traceback (most recent call last)" in text or "internal error, " in text:
             raise Broken(f"a traceback or an internal error in its {name}: {text.strip().splitlines()[-1][:_SHOWN]}")
         printable(text, f"its {name}")
 
@@ -65,12 +65,18 @@ def refused(ended: Ended, *named: str, codes: tuple[int, ...] = REFUSALS) -> Non
 
     """
     clean(ended, codes)
-    if ended.code != 0 and len(ended.errors) != 1 and "Invalid value" not in ended.err:
+    judged = ended.code in (3, 4, 6) and not ended.errors  # a verdict, which is no error
+    if ended.code != 0 and not judged and len(ended.errors) != 1 and not _of_the_parser(ended):
         raise Broken(f"{len(ended.errors)} sentences in place of one: {ended.err.strip()[:_SHOWN]}")
     said = " ".join((ended.errors or [ended.err])[-1].split()).lower()
     for name in named:
         if not any(x.lower() in said for x in name.split("|")):
             raise Broken(f"the sentence does not mention {name!r}: {said[:_SHOWN]}")
+
+
+def _of_the_parser(ended: Ended) -> bool:
+    """Whether the parser of the command line refused, which frames its sentence."""
+    return ended.code == 2 and ended.err.count("─ Error ─") == 1
 
 
 def no_crash(ended: Ended) -> None:

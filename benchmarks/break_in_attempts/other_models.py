@@ -21,6 +21,10 @@ def _command(scene: Scene, command: str, model: Path) -> tuple[object, ...]:
 def without_vocabulary(scene: Scene, command: str, what: str) -> None:
     """The vocabulary is gone, is of other words, or of another size than the embeddings."""
     model = scene.copy("classifier", "model")
+    if what == "of eight words":
+        from tiny_models import save_tiny
+
+        save_tiny(model, vocab_size=1000)
     path = model / "tokenizer.json"
     match what:
         case "gone":
