@@ -73,8 +73,9 @@ class Result:
 def subjects() -> dict[str, tuple[Kind, ...]]:
     """Return the kinds of each subject."""
     return {
-        title: importlib.import_module(f"break_in_attempts.{module}").KINDS for module, title in SUBJECTS.items()
-        if (Path(__file__).parent / 'break_in_attempts' / f'{module}.py').exists()
+        title: importlib.import_module(f"break_in_attempts.{module}").KINDS
+        for module, title in SUBJECTS.items()
+        if (Path(__file__).parent / "break_in_attempts" / f"{module}.py").exists()
     }
 
 

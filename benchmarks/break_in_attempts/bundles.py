@@ -10,7 +10,8 @@ from break_in_attempts.judges import clean, no_crash, refused, snapshot, unchang
 from break_in_attempts.scene import Kind, Scene, each, expect
 
 FILES = (
-    "checkpoint/config.json", "checkpoint/model.safetensors", "checkpoint/tokenizer.json", "checkpoint/modeling_kprune.py",
+    "checkpoint/config.json", "checkpoint/model.safetensors", "checkpoint/tokenizer.json",
+    "checkpoint/modeling_kprune.py",
     "onnx/model.onnx", "onnx/graphs.json", "parity.json", "plan.json", "report.html", "fidelity.json", "latency.json",
 )  # fmt: skip
 READERS = ("verify", "push", "sign", "inspect", "diff", "validate", "triton")
@@ -215,7 +216,14 @@ def keys(scene: Scene, what: str) -> None:
     unchanged(before, bundle)
 
 
-_REPORTS = {"not UTF-8": b"\xff", "empty": b"", "of nobody": b"{}", "a list": b"[]", "deep": b"[" * 50_000, "null": b"null"}
+_REPORTS = {
+    "not UTF-8": b"\xff",
+    "empty": b"",
+    "of nobody": b"{}",
+    "a list": b"[]",
+    "deep": b"[" * 50_000,
+    "null": b"null",
+}
 
 
 def damaged_report(scene: Scene, name: str, content: str) -> None:
@@ -239,7 +247,10 @@ KINDS = (
         each(
             damaged,
             {f"{name} {how}": (name, how) for name in FILES for how in ("changed", "a link")}
-            | {f"onnx/model.onnx {how}": ("onnx/model.onnx", how) for how in ("cut", "removed", "a pipe", "a folder", "a device")},
+            | {
+                f"onnx/model.onnx {how}": ("onnx/model.onnx", how)
+                for how in ("cut", "removed", "a pipe", "a folder", "a device")
+            },
         ),
     ),
     Kind(
@@ -255,12 +266,23 @@ KINDS = (
             | {"a linked folder": ("models", "folder link")},
         ),
     ),
-    Kind("a manifest that contradicts itself", "refused by all that read it", each(contradicts_itself, tuple(_CONTRADICTIONS))),
+    Kind(
+        "a manifest that contradicts itself",
+        "refused by all that read it",
+        each(contradicts_itself, tuple(_CONTRADICTIONS)),
+    ),
     Kind("a bundle that did not pass", "not pushed", each(failed_gates, ("failed", "undecided"))),
     Kind(
         "a manifest that permits pickles",
         "only the user's flag does",
-        each(permits, {"allow_pickle": ("allow_pickle", True), "as a text": ("allow_pickle", "yes"), "as a number": ("allow_pickle", 1)}),
+        each(
+            permits,
+            {
+                "allow_pickle": ("allow_pickle", True),
+                "as a text": ("allow_pickle", "yes"),
+                "as a number": ("allow_pickle", 1),
+            },
+        ),
     ),
     Kind(
         "a signed bundle that was changed",
@@ -268,9 +290,17 @@ KINDS = (
         each(
             forged,
             (
-                "a file and its record", "the manifest alone", "a file more", "a hidden file more", "a work folder",
-                "the signature cut", "the signature removed", "the signature a link", "the signature a pipe",
-                "the manifest a link", "the signature nested deeply",
+                "a file and its record",
+                "the manifest alone",
+                "a file more",
+                "a hidden file more",
+                "a work folder",
+                "the signature cut",
+                "the signature removed",
+                "the signature a link",
+                "the signature a pipe",
+                "the manifest a link",
+                "the signature nested deeply",
             ),
         ),
     ),
@@ -280,7 +310,13 @@ KINDS = (
         each(
             keys,
             (
-                "empty", "not there", "public", "a folder", "of noise", "in the bundle", "a file of the bundle",
+                "empty",
+                "not there",
+                "public",
+                "a folder",
+                "of noise",
+                "in the bundle",
+                "a file of the bundle",
             ),
         ),
     ),
@@ -289,7 +325,11 @@ KINDS = (
         "one sentence",
         each(
             damaged_report,
-            {f"{name} {content}": (name, content) for name in ("parity.json", "onnx/graphs.json", "fidelity.json", "latency.json") for content in _REPORTS},
+            {
+                f"{name} {content}": (name, content)
+                for name in ("parity.json", "onnx/graphs.json", "fidelity.json", "latency.json")
+                for content in _REPORTS
+            },
         ),
     ),
-)  # fmt: skip
+)

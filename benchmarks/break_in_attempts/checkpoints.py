@@ -225,7 +225,11 @@ def pruned_again(scene: Scene, damage: str) -> None:
 
 
 KINDS = (
-    Kind("settings that change what a model returns", "a bundle, or refused at once", each(settings, {k: (v,) for k, v in _SETTINGS.items()})),
+    Kind(
+        "settings that change what a model returns",
+        "a bundle, or refused at once",
+        each(settings, {k: (v,) for k, v in _SETTINGS.items()}),
+    ),
     Kind(
         "files of a checkpoint that are none",
         "one sentence",
@@ -233,9 +237,17 @@ KINDS = (
             broken_file,
             {
                 f"{name} {how}": (name, content)
-                for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "1_Pooling/config.json", "modules.json")
+                for name in (
+                    "config.json",
+                    "tokenizer.json",
+                    "tokenizer_config.json",
+                    "model.safetensors",
+                    "1_Pooling/config.json",
+                    "modules.json",
+                )
                 for how, content in _CONTENTS.items()
-                if not (name == "1_Pooling/config.json" and how == "gone") and not (name == "modules.json" and content is None)
+                if not (name == "1_Pooling/config.json" and how == "gone")
+                and not (name == "modules.json" and content is None)
             },
         ),
     ),
@@ -245,8 +257,15 @@ KINDS = (
         each(
             weights_file,
             (
-                "cut", "a length of 2^63", "offsets beyond", "offsets backwards", "a shape of 2^40", "a negative shape",
-                "an unknown type", "overlapping", "bytes more",
+                "cut",
+                "a length of 2^63",
+                "offsets beyond",
+                "offsets backwards",
+                "a shape of 2^40",
+                "a negative shape",
+                "an unknown type",
+                "overlapping",
+                "bytes more",
             ),
         ),
     ),
@@ -256,7 +275,15 @@ KINDS = (
         each(
             values,
             (
-                "nan", "inf", "1e30", "1e-40", "all zero", "a dead FFN", "a dead output", "dead attention", "equal neurons",
+                "nan",
+                "inf",
+                "1e30",
+                "1e-40",
+                "all zero",
+                "a dead FFN",
+                "a dead output",
+                "dead attention",
+                "equal neurons",
                 "a classifier of zeros",
             ),
         ),
@@ -267,8 +294,18 @@ KINDS = (
         each(
             not_a_model,
             (
-                "a file", "an empty folder", "a folder of texts", "a bundle of an export", "a repository", "an ONNX file",
-                "nothing", "a link in a circle", "a device", "a URL", "a file URL", "an empty name",
+                "a file",
+                "an empty folder",
+                "a folder of texts",
+                "a bundle of an export",
+                "a repository",
+                "an ONNX file",
+                "nothing",
+                "a link in a circle",
+                "a device",
+                "a URL",
+                "a file URL",
+                "an empty name",
             ),
         ),
     ),
@@ -278,8 +315,13 @@ KINDS = (
         each(
             other_heads,
             (
-                "bert BertForMultipleChoice", "bert BertForNextSentencePrediction", "bert BertLMHeadModel", "gpt2 GPT2LMHeadModel",
-                "t5 T5EncoderModel", "nothing NothingModel", "vit ViTForImageClassification",
+                "bert BertForMultipleChoice",
+                "bert BertForNextSentencePrediction",
+                "bert BertLMHeadModel",
+                "gpt2 GPT2LMHeadModel",
+                "t5 T5EncoderModel",
+                "nothing NothingModel",
+                "vit ViTForImageClassification",
             ),
         ),
     ),
@@ -288,4 +330,4 @@ KINDS = (
         "refused",
         each(pruned_again, ("whole", "no record", "null", "a list", "empty", "of numbers", "negative", "deep")),
     ),
-)  # fmt: skip
+)

@@ -10,7 +10,18 @@ from pathlib import Path
 from break_in_attempts.judges import absent, clean, no_crash, refused
 from break_in_attempts.scene import QUICK, Kind, Scene, each, expect
 
-MODULES = ("numpy", "onnxruntime", "pydantic", "torch", "transformers", "typer", "exporters", "pruning", "json", "signal")
+MODULES = (
+    "numpy",
+    "onnxruntime",
+    "pydantic",
+    "torch",
+    "transformers",
+    "typer",
+    "exporters",
+    "pruning",
+    "json",
+    "signal",
+)
 _PRUNING = (*QUICK[:4], *QUICK[8:])
 
 
@@ -33,7 +44,8 @@ def from_inside(scene: Scene, command: str) -> None:
         "prune": ("prune", ".", "-o", scene.out, *scene.texts, *_PRUNING),
         "prune-and-build --isolate": ("prune-and-build", ".", "-o", scene.out, *scene.texts, *QUICK, "--isolate"),
         "sweep": (
-            "sweep", ".", "-o", scene.out, *scene.texts, "--speedups", "1.2", "--precisions", "fp32", "--parallel", 2, *QUICK[:2], *QUICK[4:],
+            "sweep", ".", "-o", scene.out, *scene.texts, "--speedups", "1.2", "--precisions", "fp32",
+            "--parallel", 2, *QUICK[:2], *QUICK[4:],
         ),
         "inspect": ("inspect", "."),
         "verify": ("verify", scene.made.bundle),
@@ -163,7 +175,10 @@ KINDS = (
     Kind(
         "commands of a git repository",
         "not run",
-        each(git_repository, ("a clean filter", "a hook", "core.fsmonitor", "core.pager", "diff.external", "core.sshCommand")),
+        each(
+            git_repository,
+            ("a clean filter", "a hook", "core.fsmonitor", "core.pager", "diff.external", "core.sshCommand"),
+        ),
     ),
     Kind(
         "weights that are a pickle with code",
@@ -184,8 +199,13 @@ KINDS = (
         each(
             pickle_by_another_name,
             (
-                "checkpoint:model.safetensors", "checkpoint:tokenizer.json", "checkpoint:training_args.bin",
-                "checkpoint:1_Pooling/config.json", "bundle:manifest.json", "bundle:plan.json", "bundle:latency.json",
+                "checkpoint:model.safetensors",
+                "checkpoint:tokenizer.json",
+                "checkpoint:training_args.bin",
+                "checkpoint:1_Pooling/config.json",
+                "bundle:manifest.json",
+                "bundle:plan.json",
+                "bundle:latency.json",
             ),
         ),
     ),
@@ -197,7 +217,11 @@ KINDS = (
             {
                 f"{file}: {key}": (file, key, value)
                 for file, key, value in (
-                    ("config.json", "auto_map", {"AutoModelForSequenceClassification": "evil.Evil", "AutoConfig": "evil.Evil"}),
+                    (
+                        "config.json",
+                        "auto_map",
+                        {"AutoModelForSequenceClassification": "evil.Evil", "AutoConfig": "evil.Evil"},
+                    ),
                     ("config.json", "custom_pipelines", {"x": {"impl": "evil.Evil", "pt": ["AutoModel"]}}),
                     ("config.json", "trust_remote_code", "evil"),
                     ("config.json", "_name_or_path", "/evil"),
@@ -234,4 +258,4 @@ KINDS = (
         "taken as names",
         each(interpolated, ("$({mark})", "`{mark}`", "; {mark};", "| {mark}", "'\"{mark}")),
     ),
-)  # fmt: skip
+)

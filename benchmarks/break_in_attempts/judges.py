@@ -1,7 +1,6 @@
 """What an attempt must not achieve: each judge raises `Broken` where a promise was not kept."""
 
 import hashlib
-import os
 import stat
 import unicodedata
 from dataclasses import dataclass
@@ -166,8 +165,3 @@ def mentions(text: str, *names: str) -> None:
     for name in names:
         if not any(x.lower() in said for x in name.split("|")):
             raise Broken(f"it does not say {name!r}: {said[-_SHOWN:]}")
-
-
-def mode_of(path: Path) -> int:
-    """Return a file's permissions."""
-    return stat.S_IMODE(os.stat(path).st_mode)

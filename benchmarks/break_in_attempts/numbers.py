@@ -13,7 +13,8 @@ _SHARES = (
     "--balance", "--head-weight", "--min-speedup", "--min-agreement", "--min-metric", "--max-size-mib", "--min-overlap",
 )  # fmt: skip
 SHAPES = (
-    "0x8", "8x0", "-1x8", "1x", "x8", "1x8x9", "1x1000000000000", "1000000000000x1", "nanxinf", "", ",", "1x8,1x8", "1x8=0",
+    "0x8", "8x0", "-1x8", "1x", "x8", "1x8x9", "1x1000000000000", "1000000000000x1", "nanxinf", "", ",",
+    "1x8,1x8", "1x8=0",
     "1x8=-1", "1x8=nan", "1x8=inf", "1x65",
 )  # fmt: skip
 
@@ -30,7 +31,22 @@ def flag(scene: Scene, option: str) -> None:
 def in_a_recipe(scene: Scene, key: str) -> None:
     """The same values in a recipe, where YAML makes numbers, texts, dates and lists of them."""
     recipe = scene.folder / "recipe.yaml"
-    for value in (".nan", ".inf", "-1", "0", "1e999", "9" * 5000, "abc", "null", "[1]", "{a: 1}", "true", "2001-01-01", "1:30:00", "!!binary x"):
+    for value in (
+        ".nan",
+        ".inf",
+        "-1",
+        "0",
+        "1e999",
+        "9" * 5000,
+        "abc",
+        "null",
+        "[1]",
+        "{a: 1}",
+        "true",
+        "2001-01-01",
+        "1:30:00",
+        "!!binary x",
+    ):
         recipe.write_text(f"{key}: {value}\n")
         command = ("prune-and-build", scene.made.classifier, "-o", scene.out, "--calibration", "nowhere.txt")
         ended = scene.run(*command, "--recipe", recipe)
@@ -92,23 +108,51 @@ KINDS = (
         each(
             in_a_recipe,
             (
-                "samples", "held_out", "sequence_length", "seed", "threads", "flops_reduction", "target_speedup",
-                "timing_seconds", "ridge", "min_agreement", "max_size_mib", "shapes", "precision", "runtime", "model",
-                "calibration", "method", "allow_pickle",
+                "samples",
+                "held_out",
+                "sequence_length",
+                "seed",
+                "threads",
+                "flops_reduction",
+                "target_speedup",
+                "timing_seconds",
+                "ridge",
+                "min_agreement",
+                "max_size_mib",
+                "shapes",
+                "precision",
+                "runtime",
+                "model",
+                "calibration",
+                "method",
+                "allow_pickle",
             ),
         ),
     ),
-    Kind("shapes that are none", "one sentence", each(shapes, ("prune-and-build", "profile-target", "validate", "sweep", "a target"))),
+    Kind(
+        "shapes that are none",
+        "one sentence",
+        each(shapes, ("prune-and-build", "profile-target", "validate", "sweep", "a target")),
+    ),
     Kind(
         "one huge number",
         "one sentence, or the cost of a usual run",
         tuple(
             Attempt(f"{option} {value}", (lambda o, v: lambda s: huge(s, o, v))(option, value))
             for option, value in (
-                ("--sequence-length", "1000000000000"), ("--target-speedup", "inf"), ("--target-speedup", "1e300"),
-                ("--samples", "1000000000"), ("--held-out", "1000000000"), ("--threads", "1000000"), ("--align", "1000000"),
-                ("--seed", "18446744073709551616"), ("--ridge", "1e300"), ("--min-agreement", "1e300"),
-                ("--flops-reduction", "0.999999999"), ("--flops-reduction", "1e-300"), ("--max-size-mib", "1e-300"),
+                ("--sequence-length", "1000000000000"),
+                ("--target-speedup", "inf"),
+                ("--target-speedup", "1e300"),
+                ("--samples", "1000000000"),
+                ("--held-out", "1000000000"),
+                ("--threads", "1000000"),
+                ("--align", "1000000"),
+                ("--seed", "18446744073709551616"),
+                ("--ridge", "1e300"),
+                ("--min-agreement", "1e300"),
+                ("--flops-reduction", "0.999999999"),
+                ("--flops-reduction", "1e-300"),
+                ("--max-size-mib", "1e-300"),
             )
         ),
     ),
@@ -118,8 +162,16 @@ KINDS = (
         each(
             configuration,
             (
-                "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size",
-                "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id", "num_labels",
+                "hidden_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "intermediate_size",
+                "vocab_size",
+                "max_position_embeddings",
+                "type_vocab_size",
+                "layer_norm_eps",
+                "pad_token_id",
+                "num_labels",
             ),
         ),
     ),
@@ -137,4 +189,4 @@ KINDS = (
             },
         ),
     ),
-)  # fmt: skip
+)

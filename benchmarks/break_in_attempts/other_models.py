@@ -204,7 +204,11 @@ KINDS = (
             _for(
                 COMMANDS,
                 (
-                    "gone", "gone with its configuration", "empty", "of eight words", "larger than the embeddings",
+                    "gone",
+                    "gone with its configuration",
+                    "empty",
+                    "of eight words",
+                    "larger than the embeddings",
                 ),
             ),
         ),
@@ -217,8 +221,10 @@ KINDS = (
             _for(
                 ("prune", "export"),
                 (
-                    "pre_classifier.weight", "bert.encoder.layer.0.output.adapters.news.adapter_down.0.weight",
-                    "bert.encoder.layer.1.attention.self.query.lora_A.weight", "linear.weight",
+                    "pre_classifier.weight",
+                    "bert.encoder.layer.0.output.adapters.news.adapter_down.0.weight",
+                    "bert.encoder.layer.1.attention.self.query.lora_A.weight",
+                    "linear.weight",
                 ),
             ),
         ),
@@ -236,7 +242,8 @@ KINDS = (
             _for(
                 ("prune", "export"),
                 (
-                    "classifier.weight", "bert.encoder.layer.1.output.dense.weight",
+                    "classifier.weight",
+                    "bert.encoder.layer.1.output.dense.weight",
                     "other shape of bert.encoder.layer.0.intermediate.dense.weight",
                 ),
             ),
@@ -258,7 +265,8 @@ KINDS = (
         "an adapter beside the weights",
         "refused",
         each(
-            adapters, _for(("prune", "export"), ("adapter_config.json", "news/adapter_config.json", "pytorch_adapter.bin"))
+            adapters,
+            _for(("prune", "export"), ("adapter_config.json", "news/adapter_config.json", "pytorch_adapter.bin")),
         ),
     ),
     Kind(
@@ -268,7 +276,11 @@ KINDS = (
             own_code,
             {
                 "auto_map of the model": ("config.json", "auto_map", {"AutoModelForSequenceClassification": "own.Own"}),
-                "auto_map of the tokenizer": ("tokenizer_config.json", "auto_map", {"AutoTokenizer": ["own.Own", None]}),
+                "auto_map of the tokenizer": (
+                    "tokenizer_config.json",
+                    "auto_map",
+                    {"AutoTokenizer": ["own.Own", None]},
+                ),
                 "an unknown architecture": ("config.json", "architectures", ["HeavyBertForSequenceClassification"]),
             },
         ),
@@ -297,4 +309,4 @@ KINDS = (
             },
         ),
     ),
-)  # fmt: skip
+)

@@ -103,7 +103,7 @@ def class_order(scene: Scene, change: str) -> None:
     ended = scene.run(*command, *QUICK, "--json")
     clean(ended)
     metrics = json.dumps(json.loads(ended.out))
-    dense = [part for part in metrics.split('"dense": ')[1:]]
+    dense = list(metrics.split('"dense": ')[1:])
     expect(any(part.startswith("1.0") for part in dense), "labels were not matched with the model's by their names")
 
 
@@ -207,8 +207,15 @@ KINDS = (
         each(
             unusable_labels,
             (
-                "names of others", "numbers beyond", "negative", "fractions", "nan", "inf", "lists",
-                "booleans and text", "huge",
+                "names of others",
+                "numbers beyond",
+                "negative",
+                "fractions",
+                "nan",
+                "inf",
+                "lists",
+                "booleans and text",
+                "huge",
             ),
         ),
     ),
@@ -228,7 +235,9 @@ KINDS = (
     Kind(
         "gates on texts that are not the user's",
         "the verdict says so, or refused",
-        each(default_texts, {"--min-agreement": (("--min-agreement", 0.1),), "--min-speedup": (("--min-speedup", 0.1),)}),
+        each(
+            default_texts, {"--min-agreement": (("--min-agreement", 0.1),), "--min-speedup": (("--min-speedup", 0.1),)}
+        ),
     ),
     Kind(
         "held-out texts that were calibrated on",
@@ -236,4 +245,4 @@ KINDS = (
         each(evaluation_is_calibration, ("the same file", "the same lines in another file")),
     ),
     Kind("too few texts", "refused", each(few_texts, {f"{count} texts": (count,) for count in (0, 1, 2)})),
-)  # fmt: skip
+)

@@ -8,8 +8,12 @@ from break_in_attempts.judges import cheap, clean, no_crash, refused
 from break_in_attempts.scene import QUICK, Kind, Scene, each, expect
 
 _PRUNING = (*QUICK[:4], *QUICK[8:])
-_NESTS = "\n".join(["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}, *a{n - 1}]}}" for n in range(1, 30))])
-_LISTS = "seed: [" + ", ".join(["&a0 [x, x]", *(f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]) + "]"
+_NESTS = "\n".join(
+    ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}, *a{n - 1}]}}" for n in range(1, 30))]
+)
+_LISTS = (
+    "seed: [" + ", ".join(["&a0 [x, x]", *(f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]) + "]"
+)
 _YAML: dict[str, str] = {
     "a bomb of merges": _NESTS,
     "a bomb of aliases": _LISTS,
@@ -84,7 +88,8 @@ def _texts(folder: Path, name: str) -> Path:
 _TEXTS = (
     "half an emoji", "a broken line", "a line that is a list", "texts that are numbers", "texts that are null", "nests",
     "a key twice", "a column twice", "ragged rows", "no header", "an open quote", "a null byte", "Latin-1",
-    "a byte order mark", "a field of a megabyte", "an empty file", "a header alone", "line separators", "not UTF-8", "UTF-16",
+    "a byte order mark", "a field of a megabyte", "an empty file", "a header alone", "line separators", "not UTF-8",
+    "UTF-16",
     "empty lines", "a text of a megabyte", "control characters", "not Parquet", "an empty Parquet",
     "not a file that is known", "a pickle",
 )  # fmt: skip
@@ -143,7 +148,16 @@ def tables(scene: Scene, option: str, content: str) -> None:
     """Latency tables and sensitivity curves that are none."""
     path = scene.folder / "file.json"
     path.write_text(content)
-    command = ("prune-and-build", scene.made.classifier, "-o", scene.out, *scene.texts, *QUICK, "--target-speedup", "1.2")
+    command = (
+        "prune-and-build",
+        scene.made.classifier,
+        "-o",
+        scene.out,
+        *scene.texts,
+        *QUICK,
+        "--target-speedup",
+        "1.2",
+    )
     scene.refuse((*command, option, path))
 
 
@@ -156,14 +170,25 @@ def names(scene: Scene, option: str, name: str) -> None:
     expect(not scene.out.exists() or (scene.out / "manifest.json").exists(), "an unfinished output")
 
 
-_JSON = {"empty": "", "a list": "[]", "null": "null", "an object": "{}", "deep": "[" * 50_000, "nan": '{"version": NaN}'}
+_JSON = {
+    "empty": "",
+    "a list": "[]",
+    "null": "null",
+    "an object": "{}",
+    "deep": "[" * 50_000,
+    "nan": '{"version": NaN}',
+}
 KINDS = (
     Kind(
         "recipes and gates that are none",
         "one sentence, at no cost",
         each(
             yaml_file,
-            {f"{option[2:]}: {name}": (name, option) for option in ("--recipe", "--gates") for name in (*_YAML, *_BINARY)},
+            {
+                f"{option[2:]}: {name}": (name, option)
+                for option in ("--recipe", "--gates")
+                for name in (*_YAML, *_BINARY)
+            },
         ),
     ),
     Kind("texts that are none", "one sentence, or pruned with", each(texts, _TEXTS)),
@@ -178,8 +203,13 @@ KINDS = (
         each(
             parquet,
             (
-                "an unused column that expands", "texts as bytes", "texts as lists", "texts as a dictionary", "no column of texts",
-                "a column twice", "metadata that is none",
+                "an unused column that expands",
+                "texts as bytes",
+                "texts as lists",
+                "texts as a dictionary",
+                "no column of texts",
+                "a column twice",
+                "metadata that is none",
             ),
         ),
     ),
@@ -188,7 +218,11 @@ KINDS = (
         "one sentence",
         each(
             tables,
-            {f"{option} {name}": (option, text) for option in ("--latency-table", "--sensitivity") for name, text in _JSON.items()},
+            {
+                f"{option} {name}": (option, text)
+                for option in ("--latency-table", "--sensitivity")
+                for name, text in _JSON.items()
+            },
         ),
     ),
     Kind(
@@ -199,8 +233,17 @@ KINDS = (
             {
                 f"{option} {name or 'nothing'}": (option, name)
                 for option in ("--calibration", "--evaluation", "--recipe", "--gates")
-                for name in ("", "nowhere.txt", "/dev/null", "..", "x" * 300, "~nobody/x.txt", "http://127.0.0.1:9/x.txt", "a/b@c:d")
+                for name in (
+                    "",
+                    "nowhere.txt",
+                    "/dev/null",
+                    "..",
+                    "x" * 300,
+                    "~nobody/x.txt",
+                    "http://127.0.0.1:9/x.txt",
+                    "a/b@c:d",
+                )
             },
         ),
     ),
-)  # fmt: skip
+)

@@ -72,10 +72,12 @@ def local_paths(scene: Scene, command: str) -> None:
         "export": ("export", scene.made.classifier, "-o", scene.out, "--threads", 1),
         "validate": ("validate", scene.made.bundle, "--shapes", "1x4", "--threads", 1, "-o", scene.out),
         "triton": ("triton", scene.made.bundle, "--backend", "python", "-o", scene.out),
-        "a relative path": ("prune", os.path.relpath(scene.made.classifier, scene.folder), "-o", scene.out, *scene.texts, *_PRUNING),
+        "a relative path": (
+            "prune", os.path.relpath(scene.made.classifier, scene.folder), "-o", scene.out, *scene.texts, *_PRUNING,
+        ),
     }  # fmt: skip
     clean(scene.run(*commands[command]))
-    files_without(scene.out, str(scene.made.folder), str(scene.folder), str(Path.home()), os.uname().nodename + "\"")
+    files_without(scene.out, str(scene.made.folder), str(scene.folder), str(Path.home()), os.uname().nodename + '"')
 
 
 def _copied(scene: Scene) -> Path:
@@ -96,7 +98,7 @@ def umask(scene: Scene, mask: int, command: str) -> None:
     }  # fmt: skip
     if command == "profile-target":
         scene.out.mkdir()
-    
+
     def prepare() -> None:
         os.umask(mask)
 
@@ -131,7 +133,7 @@ def foreign_repository(scene: Scene, files: tuple[str, ...], options: tuple[str,
     from local_hub import local_hub
 
     with local_hub() as hub:
-        hub.hold({name: b"of its owner" for name in files})
+        hub.hold(dict.fromkeys(files, b"of its owner"))
         before = dict(hub.branches["main"])
         command = ("push", scene.made.bundle, "me/model", *options)
         ended = scene.run(*command, real=True, env=_hub(hub.url))
@@ -159,7 +161,8 @@ def telemetry(scene: Scene, command: str) -> None:
     (program / "sitecustomize.py").write_text(
         "import sys\n"
         "def watch(event, arguments):\n"
-        "    if event in ('socket.connect', 'socket.getaddrinfo', 'socket.sendto') and 'AF_UNIX' not in str(arguments):\n"
+        "    asks = event in ('socket.connect', 'socket.getaddrinfo', 'socket.sendto')\n"
+        "    if asks and 'AF_UNIX' not in str(arguments):\n"
         f"        open({str(scene.mark)!r}, 'a').write(f'{{event}} {{arguments}}\\n')\n"
         "sys.addaudithook(watch)\n"
     )
@@ -188,12 +191,23 @@ def shipped_model_opens(scene: Scene, source: str) -> None:
         shipped = scene.out / "checkpoint"
     code = sorted(path.name for path in shipped.rglob("*.py"))
     expect(code == ["modeling_kprune.py"], f"code that is shipped: {code}")
-    program = "import sys, transformers as t; t.AutoModelForSequenceClassification.from_pretrained(sys.argv[1], trust_remote_code=True)"
+    program = (
+        "import sys, transformers\n"
+        "transformers.AutoModelForSequenceClassification.from_pretrained(sys.argv[1], trust_remote_code=True)\n"
+    )
     done = subprocess.run([sys.executable, "-c", program, shipped], capture_output=True, cwd="/", check=False)
     expect(done.returncode == 0, done.stderr.decode()[-200:])
 
 
-_COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "config.json", "vocab.json", "README.md", "1_Pooling/config.json", "modules.json")
+_COMPANIONS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "config.json",
+    "vocab.json",
+    "README.md",
+    "1_Pooling/config.json",
+    "modules.json",
+)
 KINDS = (
     Kind(
         "a companion that lies elsewhere",
@@ -206,14 +220,24 @@ KINDS = (
     Kind(
         "a file that nobody reads",
         "not shipped",
-        each(not_read, (".env", "id_rsa", "vocab.json", "merges.txt", "notes.txt", "training_args.json", "onnx/secret.json")),
+        each(
+            not_read,
+            (".env", "id_rsa", "vocab.json", "merges.txt", "notes.txt", "training_args.json", "onnx/secret.json"),
+        ),
     ),
     Kind(
         "keys that nobody knows",
         "not shipped",
         each(
             unknown_keys,
-            ("config.json", "tokenizer_config.json", "1_Pooling/config.json", "sentence_bert_config.json", "modules.json", "special_tokens_map.json"),
+            (
+                "config.json",
+                "tokenizer_config.json",
+                "1_Pooling/config.json",
+                "sentence_bert_config.json",
+                "modules.json",
+                "special_tokens_map.json",
+            ),
         ),
     ),
     Kind(
@@ -229,7 +253,10 @@ KINDS = (
             {
                 f"{command} under {mask:03o}": (mask, command)
                 for command, mask in (
-                    ("prune-and-build", 0o077), ("prune-and-build", 0o027), ("export", 0o077), ("triton", 0o077),
+                    ("prune-and-build", 0o077),
+                    ("prune-and-build", 0o027),
+                    ("export", 0o077),
+                    ("triton", 0o077),
                     ("profile-target", 0o077),
                 )
             },
@@ -266,4 +293,4 @@ KINDS = (
         each(telemetry, ("prune-and-build", "prune-and-build --isolate", "doctor")),
     ),
     Kind("the code that is shipped", "one file of ours", each(shipped_model_opens, ("the bundle", "a rebuilt one"))),
-)  # fmt: skip
+)

@@ -199,13 +199,27 @@ KINDS = (
         each(
             long_text,
             (
-                "5 MB of words", "5 MB without a space", "5 MB of spaces", "5 MB of accents", "5 MB of combining marks",
-                "5 MB of emoji", "5 MB of Chinese", "5 MB of punctuation", "8,000 words", "nothing", "a null", "controls",
-                "special tokens", "not UTF-8", "half an emoji",
+                "5 MB of words",
+                "5 MB without a space",
+                "5 MB of spaces",
+                "5 MB of accents",
+                "5 MB of combining marks",
+                "5 MB of emoji",
+                "5 MB of Chinese",
+                "5 MB of punctuation",
+                "8,000 words",
+                "nothing",
+                "a null",
+                "controls",
+                "special tokens",
+                "not UTF-8",
+                "half an emoji",
             ),
         ),
     ),
-    Kind("a long text beside others", "they are answered as alone", each(batch, {f"{n} others": (n,) for n in (1, 20)})),
+    Kind(
+        "a long text beside others", "they are answered as alone", each(batch, {f"{n} others": (n,) for n in (1, 20)})
+    ),
     Kind(
         "serve-check ended by a signal",
         "its server ends too",
@@ -216,5 +230,7 @@ KINDS = (
         "one sentence",
         each(servers, ("a server that ends", "no program", "a folder", "an address where nobody is", "no repository")),
     ),
-    Kind("names of models", "refused", each(names_of_models, ("../x", "/x", "a/b", "", "..", "a b", "a\nb", "x" * 300))),
-)  # fmt: skip
+    Kind(
+        "names of models", "refused", each(names_of_models, ("../x", "/x", "a/b", "", "..", "a b", "a\nb", "x" * 300))
+    ),
+)

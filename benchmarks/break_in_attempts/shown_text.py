@@ -18,9 +18,23 @@ EVIL = {
     "line separators": "a\u2028b\u2029c",
     "tags": "\U000e0041\U000e0042",
 }
-MARKUP = {"a closing tag": "[/x]", "bold": "[bold]x", "a link": "[link=file:///etc/passwd]a[/link]", "an emoji": ":bug:"}
-HTML = {"a script": "<script>alert(1)</script>", "an image": "<img src=x onerror=alert(1)>", "an attribute": "\" onclick=\"x"}
-MARKDOWN = {"a column": "a | b", "a picture": "![x](http://example.com/x)", "a heading": "\n# x", "an HTML comment": "<!-- x"}
+MARKUP = {
+    "a closing tag": "[/x]",
+    "bold": "[bold]x",
+    "a link": "[link=file:///etc/passwd]a[/link]",
+    "an emoji": ":bug:",
+}
+HTML = {
+    "a script": "<script>alert(1)</script>",
+    "an image": "<img src=x onerror=alert(1)>",
+    "an attribute": '" onclick="x',
+}
+MARKDOWN = {
+    "a column": "a | b",
+    "a picture": "![x](http://example.com/x)",
+    "a heading": "\n# x",
+    "an HTML comment": "<!-- x",
+}
 
 
 def _bundle(scene: Scene, text: str) -> Path:
@@ -61,7 +75,18 @@ def in_labels(scene: Scene, name: str, text: str) -> None:
 
     model = save_tiny(scene.folder / "model", labels=(text, "positive"))
     junit = scene.folder / "j.xml"
-    command = ("prune-and-build", model, "-o", scene.out, *scene.texts, *QUICK, "--junit", junit, "--min-agreement", 0.1)
+    command = (
+        "prune-and-build",
+        model,
+        "-o",
+        scene.out,
+        *scene.texts,
+        *QUICK,
+        "--junit",
+        junit,
+        "--min-agreement",
+        0.1,
+    )
     no_crash(scene.run(*command))
     for path in (scene.out / "report.html", scene.out / "checkpoint" / "README.md", junit):
         content = path.read_text(encoding="utf-8")
@@ -134,5 +159,7 @@ KINDS = (
     Kind("escapes in names", "written out", each(in_names, _of(EVIL | MARKUP))),
     Kind("escapes in settings", "written out", each(in_settings, _of(EVIL | MARKUP))),
     Kind("escapes in a configuration", "written out", each(in_a_configuration, _of(EVIL))),
-    Kind("names that are not UTF-8", "refused", each(not_utf8, ("texts", "a model", "an output", "a bundle", "a recipe"))),
-)  # fmt: skip
+    Kind(
+        "names that are not UTF-8", "refused", each(not_utf8, ("texts", "a model", "an output", "a bundle", "a recipe"))
+    ),
+)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
 from break_in_attempts.judges import Broken, clean, no_crash, nothing_runs, refused
 from break_in_attempts.scene import QUICK, Ended, Kind, Scene, each, expect
 
@@ -51,7 +52,9 @@ def gone_reader(scene: Scene, command: str) -> None:
     arguments = [str(script), *map(str, _commands(scene)[command])]
     done = subprocess.run(arguments, stdout=write, stderr=subprocess.PIPE, check=False, cwd=scene.folder)
     os.close(write)
-    expect(done.returncode == 0 and b"Traceback" not in done.stderr, f"{done.returncode}: {done.stderr.decode()[-200:]}")
+    expect(
+        done.returncode == 0 and b"Traceback" not in done.stderr, f"{done.returncode}: {done.stderr.decode()[-200:]}"
+    )
 
 
 def encoding(scene: Scene, command: str, name: str) -> None:
@@ -189,10 +192,18 @@ KINDS = (
         "the same exit code",
         each(
             streams,
-            {f"{command} {shell}": (command, shell) for command in ("--help", "inspect", "prune", "a bad model") for shell in _SHELLS},
+            {
+                f"{command} {shell}": (command, shell)
+                for command in ("--help", "inspect", "prune", "a bad model")
+                for shell in _SHELLS
+            },
         ),
     ),
-    Kind("output on a full disk", "one sentence", each(full_output, ("--help", "--version", "inspect", "diff --markdown"))),
+    Kind(
+        "output on a full disk",
+        "one sentence",
+        each(full_output, ("--help", "--version", "inspect", "diff --markdown")),
+    ),
     Kind("a reader that has gone", "the same exit code", each(gone_reader, ("--help", "inspect", "diff", "verify"))),
     Kind(
         "an encoding that lacks characters",
@@ -214,10 +225,23 @@ KINDS = (
             {
                 f"{variable}={value}": (variable, value)
                 for variable, value in (
-                    ("WORLD_SIZE", ""), ("WORLD_SIZE", "abc"), ("WORLD_SIZE", "-1"), ("WORLD_SIZE", "2"), ("RANK", "7"),
-                    ("OMP_NUM_THREADS", "abc"), ("OMP_NUM_THREADS", "0"), ("COLUMNS", "1"), ("COLUMNS", "abc"), ("TERM", "nothing"),
-                    ("GITHUB_STEP_SUMMARY", "/nowhere/x"), ("GITHUB_STEP_SUMMARY", ""), ("PYTHONOPTIMIZE", "2"), ("LANG", "nothing"),
-                    ("PYTHONWARNINGS", "error"), ("CUDA_VISIBLE_DEVICES", "abc"), ("HF_HOME", "/dev/null"),
+                    ("WORLD_SIZE", ""),
+                    ("WORLD_SIZE", "abc"),
+                    ("WORLD_SIZE", "-1"),
+                    ("WORLD_SIZE", "2"),
+                    ("RANK", "7"),
+                    ("OMP_NUM_THREADS", "abc"),
+                    ("OMP_NUM_THREADS", "0"),
+                    ("COLUMNS", "1"),
+                    ("COLUMNS", "abc"),
+                    ("TERM", "nothing"),
+                    ("GITHUB_STEP_SUMMARY", "/nowhere/x"),
+                    ("GITHUB_STEP_SUMMARY", ""),
+                    ("PYTHONOPTIMIZE", "2"),
+                    ("LANG", "nothing"),
+                    ("PYTHONWARNINGS", "error"),
+                    ("CUDA_VISIBLE_DEVICES", "abc"),
+                    ("HF_HOME", "/dev/null"),
                     ("XDG_STATE_HOME", "relative"),
                 )
             },
@@ -236,8 +260,14 @@ KINDS = (
             {
                 f"{limit[7:]} {value}": (limit, value)
                 for limit, value in (
-                    ("RLIMIT_NOFILE", 20), ("RLIMIT_NOFILE", 64), ("RLIMIT_NOFILE", 300), ("RLIMIT_FSIZE", 1), ("RLIMIT_FSIZE", 1024),
-                    ("RLIMIT_FSIZE", 60 * 1024), ("RLIMIT_CORE", 0), ("RLIMIT_STACK", 2**20),
+                    ("RLIMIT_NOFILE", 20),
+                    ("RLIMIT_NOFILE", 64),
+                    ("RLIMIT_NOFILE", 300),
+                    ("RLIMIT_FSIZE", 1),
+                    ("RLIMIT_FSIZE", 1024),
+                    ("RLIMIT_FSIZE", 60 * 1024),
+                    ("RLIMIT_CORE", 0),
+                    ("RLIMIT_STACK", 2**20),
                 )
             },
         ),
@@ -251,10 +281,16 @@ KINDS = (
             {
                 f"{name} to {command} after {delay} s": (name, delay, command)
                 for name, delay, command in (
-                    ("SIGINT", 0.5, "prune-and-build"), ("SIGTERM", 0.5, "prune-and-build"), ("SIGHUP", 0.5, "prune-and-build"),
-                    ("SIGKILL", 0.5, "prune-and-build"), ("SIGQUIT", 0.5, "prune-and-build"), ("SIGTERM", 4, "prune-and-build"),
-                    ("SIGHUP", 6, "prune-and-build --isolate"), ("SIGKILL", 8, "prune-and-build --isolate"),
-                    ("SIGTERM", 1, "validate"), ("SIGHUP", 3, "validate"),
+                    ("SIGINT", 0.5, "prune-and-build"),
+                    ("SIGTERM", 0.5, "prune-and-build"),
+                    ("SIGHUP", 0.5, "prune-and-build"),
+                    ("SIGKILL", 0.5, "prune-and-build"),
+                    ("SIGQUIT", 0.5, "prune-and-build"),
+                    ("SIGTERM", 4, "prune-and-build"),
+                    ("SIGHUP", 6, "prune-and-build --isolate"),
+                    ("SIGKILL", 8, "prune-and-build --isolate"),
+                    ("SIGTERM", 1, "validate"),
+                    ("SIGHUP", 3, "validate"),
                 )
             },
         ),
@@ -266,9 +302,18 @@ KINDS = (
             two_at_once,
             {
                 f"{first} and {second}": (first, second)
-                for first, second in (("prune", "prune"), ("prune-and-build", "prune"), ("export", "prune"), ("prune", "prune-and-build"))
+                for first, second in (
+                    ("prune", "prune"),
+                    ("prune-and-build", "prune"),
+                    ("export", "prune"),
+                    ("prune", "prune-and-build"),
+                )
             },
         ),
     ),
-    Kind("a disk that is full", "one sentence, no half bundle", each(small_disk, {f"{kib} KiB": (kib,) for kib in (0, 20, 100, 300, 600)})),
-)  # fmt: skip
+    Kind(
+        "a disk that is full",
+        "one sentence, no half bundle",
+        each(small_disk, {f"{kib} KiB": (kib,) for kib in (0, 20, 100, 300, 600)}),
+    ),
+)

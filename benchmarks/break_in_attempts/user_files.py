@@ -292,10 +292,16 @@ KINDS = (
         each(
             another_record,
             (
-                "empty", "of another program", "of another version", "without files", "not UTF-8", "a link", "removed",
+                "empty",
+                "of another program",
+                "of another version",
+                "without files",
+                "not UTF-8",
+                "a link",
+                "removed",
             ),
         ),
-    ),  # fmt: skip
+    ),
     Kind(
         "a manifest that lists files outside",
         "refused, all left",
@@ -340,27 +346,43 @@ KINDS = (
             },
         ),
     ),
-    Kind("a lock removed in mid-run", "one sentence, or both done", each(lock_removed, ("the lock", "the work folder", "nothing"))),
-    Kind("a file that appears in mid-run", "named and left", each(appears_meanwhile, ("notes.txt", "checkpoint/mine", "plan.json"))),
+    Kind(
+        "a lock removed in mid-run",
+        "one sentence, or both done",
+        each(lock_removed, ("the lock", "the work folder", "nothing")),
+    ),
+    Kind(
+        "a file that appears in mid-run",
+        "named and left",
+        each(appears_meanwhile, ("notes.txt", "checkpoint/mine", "plan.json")),
+    ),
     Kind(
         "a single file over the user's",
         "refused and left",
         each(
             single_files,
             (
-                "profile-target -o", "profile-target --plot", "prune-and-build --junit", "validate --junit", "sign",
+                "profile-target -o",
+                "profile-target --plot",
+                "prune-and-build --junit",
+                "validate --junit",
+                "sign",
             ),
         ),
-    ),  # fmt: skip
+    ),
     Kind(
         "damaged work of a stopped run",
         "made again, or one sentence",
         each(
             interrupted_work,
             (
-                "weights cut", "weights a link", "record not JSON", "scratch a link", "run a link",
+                "weights cut",
+                "weights a link",
+                "record not JSON",
+                "scratch a link",
+                "run a link",
                 "a file of the user's",
             ),
         ),
     ),
-)  # fmt: skip
+)
