@@ -49,7 +49,7 @@ def clean(ended: Ended, codes: tuple[int, ...] = (0,)) -> None:
         said = (ended.errors or ended.err.strip().splitlines() or [""])[-1][:_SHOWN]
         raise Broken(f"exit code {ended.code}, where one of {codes} is right: {said}")
     for text, name in ((ended.out, "output"), (ended.err, "standard error")):
-        if "Traceback (most recent call last)" in text or "internal error, " in text:
+        if "Traceback (most recent call last)" in text or "Error: internal error" in text:
             raise Broken(f"a traceback or an internal error in its {name}: {text.strip().splitlines()[-1][:_SHOWN]}")
         printable(text, f"its {name}")
 

@@ -143,6 +143,7 @@ def run_command(
     during: Callable[[int], None] | None = None,
     shell: str = "",
     limit: float = LONGEST_SECONDS,
+    encoding: str = "utf-8",
 ) -> Ended:
     """Run a command of the product to its end.
 
@@ -156,6 +157,7 @@ def run_command(
         during: is called with the process id while the command runs.
         shell: redirections in the shell's syntax, for a process that is started.
         limit: seconds after which it is killed.
+        encoding: of what it prints.
 
     """
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
@@ -176,7 +178,7 @@ def run_command(
     if during:
         during(pid)
     code, cpu, peak = _wait(pid, limit)
-    texts = [path.read_text(encoding="utf-8", errors="surrogateescape") for path in (out, err)]
+    texts = [path.read_text(encoding=encoding, errors="surrogateescape") for path in (out, err)]
     return Ended(code, texts[0], texts[1], cpu, peak)
 
 
