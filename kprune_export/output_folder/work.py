@@ -62,6 +62,12 @@ def check_work(output: Path, kind: str) -> None:
             f"{work} holds {(others or [RECORD])[0]!r}, but no {RECORD} of this program says what for: remove that "
             "folder if it is not needed, or choose an empty or a new folder."
         )
+    foreign = [name for name in others if not _is_run(work / name)]
+    if foreign:
+        raise OutputFolderError(
+            f"{work} holds {foreign[0]!r}, which no run of this program made, and which would be removed with the "
+            "unfinished work: move it away."
+        )
     if record is not None and record.kind != kind:
         raise OutputFolderError(
             f"{output} holds an unfinished run that writes {record.kind}, and not {kind}: run its command again to "
@@ -106,8 +112,12 @@ def run_folders(output: Path) -> tuple[Path, ...]:
 
     One that was publishing comes first.
     """
-    found = sorted(path for path in (output / WORK).glob(f"{_RUN}*") if path.is_dir() and not path.is_symlink())
+    found = sorted(path for path in (output / WORK).glob(f"{_RUN}*") if _is_run(path))
     return tuple(sorted(found, key=lambda path: not (path / PUBLICATION).exists()))
+
+
+def _is_run(path: Path) -> bool:
+    return path.name.startswith(_RUN) and path.is_dir() and not path.is_symlink()
 
 
 class Work:
@@ -158,13 +168,16 @@ class Work:
         return not self.own.is_dir()
 
     def clear(self) -> None:
-        """Remove the work folder; what another run has in it, which can be only where the lock was removed, stays."""
+        """Remove the work folder with the folders of runs in it; a file that somebody else has put there stays.
+
+        What another run has in it, which can be only where the lock was removed, stays too.
+        """
         shutil.rmtree(self.own, ignore_errors=True)
         if _inode(self._path / LOCK) not in (self._inode, None):
             return
         with contextlib.suppress(FileNotFoundError):
             for entry in self._path.iterdir():
-                if entry.name not in _OURS:
+                if _is_run(entry):
                     remove_tree(entry)
             for name in (_PARTIAL, RECORD, LOCK):  # the record before the lock: the next run writes its own
                 (self._path / name).unlink(missing_ok=True)

@@ -225,6 +225,36 @@ def test_a_bundle_that_arrives_from_elsewhere_replaces_only_a_bundle(tmp_path: P
     assert (output / "plan.json").read_text() == "plan.json"
 
 
+@pytest.mark.parametrize("name", ["mine.txt", "mine/deep.txt", "run-notes.txt"])
+def test_a_file_in_the_work_of_a_stopped_run_is_named_and_stays(name: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), Workspace.open(output):
+        raise KeyboardInterrupt
+    mine = output / WORK / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("precious")
+    before = tree(output)
+    with pytest.raises(OutputFolderError, match=f"holds '{name.split('/')[0]}', which no run of this program made"):
+        publish(output)
+    assert tree(output) == before
+    mine.unlink()
+    if mine.parent != output / WORK:
+        mine.parent.rmdir()
+    publish(output)
+    assert not (output / WORK).exists()
+
+
+def test_a_file_that_appears_in_the_work_folder_stays(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(OutputFolderError, match=r"holds 'mine\.txt'"), Workspace.open(output) as workspace:
+        stage = run_stage(workspace, "one", {"plan.json": "x"}, "k")
+        (output / WORK / "mine.txt").write_text("precious")
+        workspace.publish(manifest_of([stage]), [stage])
+    assert (output / WORK / "mine.txt").read_text() == "precious"
+    (output / WORK / "mine.txt").unlink()
+    publish(output)
+
+
 def test_work_that_was_just_begun_when_the_process_was_killed_is_no_obstacle(tmp_path: Path) -> None:
     for begun in ([], ["lock"], ["lock", "work.json.partial"]):
         output = tmp_path / f"out{len(begun)}"
