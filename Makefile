@@ -1,28 +1,64 @@
-# make demo   install into .venv and run the main job on a real embedded model
-# make test   install into .venv and pass the tests
+# Every target with a description after ## is listed by `make help`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test lint types clean qemu
+# torch's idle threads sleep instead of spinning, so that two test processes do not slow each other.
+PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+PARALLEL := -n 2 --dist loadfile
+# make test K=name runs the tests whose names contain the name; any expression of pytest's -k will do.
+K ?=
+SELECTED := $(if $(K),-k '$(K)')
+TEST_DEPENDENCIES := $(VENV)/.dev $(VENV)/.tensorrt-on-cpu $(VENV)/.tritonserver qemu
 
-demo: $(VENV)/.demo
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast coverage lint types format docs docs-serve package clean qemu
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "One test by name: make test K=name (an expression of pytest's -k), or make test-fast K=name"
+
+demo: $(VENV)/.demo  ## install into .venv, then prune and export a real model that a package contains
 	$(BIN)/kprune-export demo --output demo-output
 
-test: $(VENV)/.dev $(VENV)/.tensorrt-on-cpu $(VENV)/.tritonserver qemu
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile  # torch's idle threads leave the cores alone
+test: $(TEST_DEPENDENCIES)  ## install into .venv, then run the tests; K=name runs those with the name
+	$(PYTEST) $(PARALLEL) $(SELECTED)
 
-lint: $(VENV)/.dev
+test-fast: $(VENV)/.dev  ## run the unit tests only: no process is started, nothing exported
+	$(PYTEST) $(PARALLEL) -m unit $(SELECTED)
+
+coverage: $(TEST_DEPENDENCIES)  ## run the tests and report the lines that none of them reaches (htmlcov/)
+	$(PYTEST) $(PARALLEL) $(SELECTED) --cov --cov-report=term-missing:skip-covered --cov-report=html
+
+lint: $(VENV)/.dev  ## check style, format and spelling: ruff and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.dev
+types: $(VENV)/.dev  ## check types: mypy, strict
 	$(BIN)/mypy
 
-clean:
-	rm -rf $(VENV) demo-output build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+format: $(VENV)/.dev  ## format the code, and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs  ## build the documentation into site/; a warning or a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html"
+
+docs-serve: $(VENV)/.docs  ## show the documentation on a local port, and build it again when it changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
+package: $(VENV)/.dev  ## build wheel and sdist into dist/, install the wheel elsewhere and use it
+	rm -rf dist
+	$(BIN)/python -m build --quiet --outdir dist .
+	$(PYTEST) tests/test_package.py --slow
+
+clean:  ## remove everything that the other targets made
+	rm -rf $(VENV) demo-output build dist site htmlcov .coverage .coverage.* *.egg-info \
+	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
@@ -34,6 +70,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --editable '.[docs]'
 	touch $@
 
 # The TensorRT compiler for the engine tests; the package index has it, and it needs no GPU.

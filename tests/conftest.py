@@ -13,6 +13,7 @@ import pytest
 import tensorrt_harness
 import torch
 from tiny_models import WORDS, declare_pooling, save_tiny
+from unit_tests import ProcessGuard, is_unit
 
 SHARED = Path(os.environ.get("KPRUNE_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -34,8 +35,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests that take longer than a minute")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "unit":
+        config.pluginmanager.register(ProcessGuard())
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
+        if is_unit(item):
+            item.add_marker(pytest.mark.unit)
         if item.get_closest_marker("slow") and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="takes longer than a minute: run with --slow"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():

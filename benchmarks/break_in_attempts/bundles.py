@@ -162,7 +162,7 @@ def forged(scene: Scene, change: str) -> None:
     match change:
         case "a file and its record":
             (bundle / "plan.json").write_text("{}")
-            manifest = Manifest.read(bundle)
+            manifest = Manifest.of_bundle(bundle)
             [new] = record_files(bundle, ["plan.json"], reproducible=True)
             files = tuple(new if file.path == "plan.json" else file for file in manifest.files)
             (bundle / "manifest.json").write_text(manifest.model_copy(update={"files": files}).to_json())
@@ -232,7 +232,7 @@ def damaged_report(scene: Scene, name: str, content: str) -> None:
 
     bundle = scene.copy("bundle")
     (bundle / name).write_bytes(_REPORTS[content])
-    manifest = Manifest.read(bundle)
+    manifest = Manifest.of_bundle(bundle)
     [new] = record_files(bundle, [name], reproducible=True)
     files = tuple(new if file.path == name else file for file in manifest.files)
     (bundle / "manifest.json").write_text(manifest.model_copy(update={"files": files}).to_json())

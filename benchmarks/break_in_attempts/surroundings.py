@@ -59,7 +59,8 @@ def gone_reader(scene: Scene, command: str) -> None:
 
 def encoding(scene: Scene, command: str, name: str) -> None:
     """Output in an encoding that lacks characters."""
-    ended = scene.run(*_commands(scene)[command], real=True, env={"PYTHONIOENCODING": name, "LC_ALL": "C"}, encoding=name)
+    environment = {"PYTHONIOENCODING": name, "LC_ALL": "C"}
+    ended = scene.run(*_commands(scene)[command], real=True, env=environment, encoding=name)
     clean(ended)
 
 
