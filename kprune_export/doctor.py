@@ -66,7 +66,7 @@ def _int8() -> Finding:
     machine = describe_machine()
     sets = ", ".join(machine.instruction_sets) or "no instruction sets that this system lists"
     if machine.multiplies_int8:
-        detail = f"{sets}: int8 is usually 2 to 2.5 times as fast as fp32 before pruning"
+        detail = f"{sets}: int8 is usually 1.8 to 2.8 times as fast as fp32 before pruning, and less after it"
     else:
         detail = f"{sets}, no 8-bit products: int8 is usually 1.2 to 1.5 times as fast as fp32, and pruning gains more"
     return Finding(name="int8", found=machine.multiplies_int8, needed=False, detail=detail)

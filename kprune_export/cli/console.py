@@ -110,7 +110,7 @@ def hub_bars() -> Iterator[None]:
 
 
 class ConsoleReporter:
-    """Draws a bar with the time left on a terminal; prints a line a stage where there is none, as in CI."""
+    """Draws a bar with the time left on a terminal; elsewhere, as in CI, prints when a stage starts and ends."""
 
     def __init__(self) -> None:
         self._console = error_console()
@@ -133,6 +133,7 @@ class ConsoleReporter:
                 task = progress.add_task(label, total=1.0)
                 yield lambda share: progress.update(task, completed=share)
         else:
+            self._console.print(f"{label} …", markup=False)
             yield lambda _: None
         self._console.print(f"{label}: done in {time.monotonic() - start:.1f} s", markup=False)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
+from kprune_export.recipe.model import PERMISSIONS
 from kprune_export.recipe.recipe import option_name
 from kprune_export.recipe.settings import Section, Setting, is_list, setting_of, value_type, values_of
 
@@ -24,6 +25,7 @@ def with_settings(
     without: Collection[str] = (),
     required: Collection[str] = (),
     helps: Mapping[str, str] | None = None,
+    shown: str | None = None,
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Return a decorator that gives a command an option for each setting of sections.
 
@@ -36,6 +38,7 @@ def with_settings(
         without: settings that make no sense for the command.
         required: settings that have to be typed, as the command takes no recipe file.
         helps: what settings do in this command, where that is not what their declaration says.
+        shown: the default of all settings in words, where the command takes it from somewhere else.
 
     """
     fields = {
@@ -50,7 +53,7 @@ def with_settings(
         own = [x.replace(kind=inspect.Parameter.KEYWORD_ONLY) for x in signature.parameters.values()]
         place = next(number for number, parameter in enumerate(own) if parameter.name == _PARAMETER)
         derived = [
-            _parameter(name, section, info, required=name in required, help_text=(helps or {}).get(name))
+            _parameter(name, section, info, required=name in required, help_text=(helps or {}).get(name), shown=shown)
             for name, (section, info) in fields.items()
         ]
         parameters = [*own[:place], *derived, *own[place + 1 :]]
@@ -68,10 +71,11 @@ def with_settings(
 
 
 def _parameter(
-    name: str, section: type[Section], info: FieldInfo, *, required: bool, help_text: str | None
+    name: str, section: type[Section], info: FieldInfo, *, required: bool, help_text: str | None, shown: str | None
 ) -> inspect.Parameter:
     """Return the parameter by which typer makes the option of a setting, or the argument for the model."""
     declared, kind = setting_of(info), value_type(info)
+    shown = shown if declared.uses and name not in PERMISSIONS else None
     text = help_text or declared.help
     values = () if declared.values else values_of(info)  # asking for these may import torch
     option: Any
@@ -84,7 +88,7 @@ def _parameter(
             flags,
             help=text,
             rich_help_panel=section.panel,
-            show_default=flag.removeprefix("--") if info.default else False,
+            show_default=shown or (flag.removeprefix("--") if info.default else False),
         )
     else:
         names = (option_name(name), *((_SHORT[name],) if name in _SHORT else ()))
@@ -92,7 +96,7 @@ def _parameter(
             *names,
             help=text,
             rich_help_panel=section.panel,
-            show_default=_shown(declared, info),
+            show_default=shown or _shown(declared, info),
             metavar=declared.metavar or "|".join(values) or None,
             autocompletion=completion(info) if values or declared.values else None,
         )

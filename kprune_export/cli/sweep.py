@@ -82,8 +82,8 @@ def sweep(
     The dense model is measured in each precision, and in int8 unless --no-dense-int8 is given, and pruned to each
     speedup. Every trial is a bundle of its own in trials/, as prune-and-build makes it with --target-speedup. What they
     share is measured once: a latency table for each precision, and what widths lose. Writes sweep.md (a table for each
-    shape), sweep.svg (fidelity and the task's metric against latency; what another trial beats in both is hollow) and
-    sweep.json, which recommend reads.
+    shape), sweep.svg (fidelity and the task's metric against latency; trials that another one beats in both are drawn
+    as hollow markers) and sweep.json, which recommend reads.
 
     A trial that fails, for example because its speedup is out of reach, is recorded with the reason, and the others
     are made. A sweep that is stopped goes on where it was; speedups and precisions can be added later.

@@ -22,7 +22,12 @@ from kprune_export.recipe.texts import TextsSection
     MeasurementSection,
     GatesSection,
     without=("model", "pooling", "samples"),
-    helps={"output": "A folder to write the new reports to; else they are only shown."},
+    helps={
+        "output": "A folder to write the new reports to; else they are only shown.",
+        "runtime": "The runtimes to validate, of those in the bundle; may be repeated or comma-separated.",
+        "precision": "The precisions to validate, of those in the bundle; may be repeated or comma-separated.",
+    },
+    shown="as the bundle was made",
 )
 def validate(
     bundle: Annotated[Path, typer.Argument(help="A bundle made by prune-and-build.", show_default=False)],

@@ -44,7 +44,8 @@ def _of_report(variant: str, report: FidelityReport) -> Iterator[FidelityWarning
                 variant=variant, measure=measure.name, value=measure.value, limit=limit, message=message
             )
     texts = report.texts if report.distinct_texts is None else report.distinct_texts
-    few = f"fidelity was measured on {texts} different text{'' if texts == 1 else 's'}, too few to say much"
+    count = f"{texts} text{'' if texts == 1 else 's'} that the tokenizer tells apart"
+    few = f"fidelity was measured on {count}, too few to say much"
     yield from _of_count(variant, "texts", texts, LEAST_TEXTS, few)
     if report.documents is not None:
         few = f"searches were among {report.documents} documents, of which many are found by chance"

@@ -50,7 +50,9 @@ class TextsSection(Section):
         ),
     ] = None
     seed: Annotated[
-        int, Field(ge=0, lt=2**63), Setting("Chooses the texts; the same seed gives the same bundle.", _CALIBRATION)
+        int,
+        Field(ge=0, lt=2**63),
+        Setting("Chooses the texts; the same seed gives the same model, plan and ONNX files.", _CALIBRATION),
     ] = 0
 
     @property

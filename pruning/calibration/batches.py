@@ -93,6 +93,11 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_tokens: int) -> Any:
     )
 
 
+def distinct_inputs(tokenizer: Any, examples: Sequence[Example], max_tokens: int) -> int:
+    """Return how many of the examples are different to a model: after tokenizing, and cut to ``max_tokens``."""
+    return len({tuple(ids) for ids in encode(tokenizer, examples, max_tokens)["input_ids"]})
+
+
 def make_batches(
     tokenizer: Any,
     examples: Sequence[Example],

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from pruning.calibration.batches import BATCH_SIZE, Batch, Counting, make_batches
+from pruning.calibration.batches import BATCH_SIZE, Batch, Counting, distinct_inputs, make_batches
 from pruning.calibration.examples import Example
 from pruning.checkpoint.completeness import (
     StoredTensor,
@@ -117,6 +117,10 @@ class EncoderCheckpoint:
         """
         counting = Counting(self.task.counts_special_tokens, seed if self.task.masks_tokens else None)
         return make_batches(self.tokenizer, self.task.texts(examples), self.max_tokens, batch_size, counting)
+
+    def distinct_inputs(self, examples: Sequence[Example]) -> int:
+        """Return how many of the examples are different to the model: after tokenizing and cutting to its length."""
+        return distinct_inputs(self.tokenizer, self.task.texts(examples), self.max_tokens)
 
 
 def load_checkpoint(

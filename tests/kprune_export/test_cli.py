@@ -55,8 +55,8 @@ def test_prune_and_build_for_people(
         f"Written to {output}",
     ):
         assert wanted in out
-    assert "[1/10] Pruning: done in" in err
-    assert "[10/10] Writing the report: done in" in err
+    assert "[1/11] Pruning: done in" in err
+    assert "[11/11] Writing the report: done in" in err
 
 
 def test_a_failed_gate_is_3_and_the_bundle_says_so(

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from pruning.calibration.batches import Counting, make_batches
+from pruning.calibration.batches import Counting, distinct_inputs, make_batches
 from pruning.calibration.examples import Example
 
 
@@ -24,6 +24,15 @@ def test_batches_sort_pad_and_cut(classifier: Path, make_sentences: Callable[...
             assert real == tokenizer(texts[row], truncation=True, max_length=16)["input_ids"]
             padding = batch.inputs["input_ids"][i][~batch.attention_mask[i].bool()]
             assert (padding == tokenizer.pad_token_id).all()
+
+
+def test_texts_that_the_tokenizer_reads_alike_are_one(classifier: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(classifier)
+    texts = ["good film", "GOOD film", " good  film ", "good film story plot", "good film story bad", "bad film"]
+    assert distinct_inputs(tokenizer, [Example(text) for text in texts], max_tokens=64) == 4
+    assert distinct_inputs(tokenizer, [Example(text) for text in texts], max_tokens=5) == 3  # [CLS] good film story
+    pairs = [Example("good", "film"), Example("good", "FILM"), Example("film", "good")]
+    assert distinct_inputs(tokenizer, pairs, max_tokens=64) == 2
 
 
 def test_pairs_have_two_token_types(classifier: Path) -> None:

@@ -199,7 +199,7 @@ def _report(evaluation: Evaluation, job: Job, texts: int, runtime: str) -> Fidel
     return FidelityReport(
         task=job.source.task.name,
         texts=texts,
-        distinct_texts=len({(x.text, x.pair) for x in job.source.task.texts(job.held_out)}),
+        distinct_texts=job.source.distinct_inputs(job.held_out),
         documents=evaluation.documents,
         texts_sha256=job.held_out_record.sha256,
         runtime=runtime,
