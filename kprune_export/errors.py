@@ -5,6 +5,7 @@ from enum import IntEnum
 
 from kprune_export.printable import printable
 
+_LINK_LOOP = "Symlink loop from "
 _LONGEST_MESSAGE = 2000
 """Characters; files can hold names and values of any length."""
 
@@ -105,7 +106,7 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
         return ExitCode.TERMINATED if isinstance(error, Termination) else ExitCode.INTERRUPTED
     if isinstance(error, ProductError):
         return error.exit_code
-    if _is_short_of_memory(error):
+    if _is_short_of_memory(error) or _is_link_loop(error):
         return ExitCode.BAD_INPUT
     if isinstance(error, OSError):
         return ExitCode.BAD_INPUT if error.errno in _OF_THE_SYSTEM or _lacks_temporary_folder(error) else None
@@ -136,6 +137,8 @@ def _message_of(error: BaseException) -> str:
     if _is_short_of_memory(error):
         said = str(error) or "an allocation failed"
         return f"There is not enough memory ({said}): use smaller shapes, or a machine with more."
+    if _is_link_loop(error):
+        return f"{str(error).removeprefix(_LINK_LOOP)} leads to itself by symbolic links: name a file or a folder."
     if isinstance(error, OSError):
         return _message_of_system_error(error)
     return str(error)
@@ -159,6 +162,11 @@ def _message_of_system_error(error: OSError) -> str:
 def _lacks_temporary_folder(error: OSError) -> bool:
     """Whether it is what Python's tempfile raises where none of the usual places can be written to."""
     return error.errno == errno.ENOENT and error.filename is None and "usable temporary directory" in str(error)
+
+
+def _is_link_loop(error: BaseException) -> bool:
+    """Whether it is what pathlib raises, up to Python 3.12, where it resolves links that lead to each other."""
+    return isinstance(error, RuntimeError) and str(error).startswith(_LINK_LOOP)
 
 
 def _is_short_of_memory(error: BaseException) -> bool:

@@ -27,6 +27,7 @@ from pruning.tasks import (
 POOLINGS = ("mean", "cls", "pooler", "none")
 """What ``--pooling`` can choose for an encoder without a head."""
 _CLASSIFIER = "ForSequenceClassification"
+_SINGLE_LABEL = "single_label_classification"
 _PRETRAINED = ("ForMaskedLM", "ForPreTraining")
 """Heads of pre-training, which are left out where ``--pooling`` asks for the encoder alone."""
 
@@ -37,6 +38,11 @@ def _text_task(config: Any) -> Task:
         return MultiLabel(labels)
     if config.problem_type == "regression":
         return Regression(labels)
+    if config.problem_type not in (None, _SINGLE_LABEL):
+        raise UnsupportedModelError(
+            f"config.json says that problem_type is {config.problem_type!r}, which is none that transformers knows: "
+            f"set {_SINGLE_LABEL}, multi_label_classification or regression, whichever the model was fine-tuned for."
+        )
     if config.problem_type is None and len(labels) == 1:
         return Reranking(labels)
     return SingleLabel(labels)

@@ -187,6 +187,19 @@ def test_memory_that_is_not_there_is_no_internal_error() -> None:
     assert exit_code_of(RuntimeError("a bug")) is None
 
 
+def test_links_that_lead_to_themselves_are_no_internal_error(
+    cli: Cli, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(classifier, tmp_path / "model"))
+    (model / "config.json").unlink()
+    (model / "config.json").symlink_to("config.json")
+    assert cli("prune", model, "-o", tmp_path / "out") == 2
+    assert str(model / "config.json") in capsys.readouterr().err
+    error = RuntimeError(f"Symlink loop from '{model / 'config.json'}'")
+    assert exit_code_of(error) is ExitCode.BAD_INPUT
+    assert message_of(error) == f"'{model / 'config.json'}' leads to itself by symbolic links: name a file or a folder."
+
+
 def test_no_place_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
     monkeypatch.setattr(tempfile, "tempdir", None)

@@ -54,6 +54,13 @@ def test_tasks_are_recognised(
     assert checkpoint.max_positions == 64
 
 
+def test_a_problem_type_that_is_not_known_is_refused(make_checkpoint: MakeCheckpoint) -> None:
+    folder = make_checkpoint()
+    edit_config(folder, problem_type="multilabel")
+    with pytest.raises(UnsupportedModelError, match="problem_type is 'multilabel', which is none that transformers"):
+        load_checkpoint(folder)
+
+
 def test_not_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no config.json"):
         load_checkpoint(tmp_path)

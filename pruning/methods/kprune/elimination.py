@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pruning.methods.cholesky import cholesky_factor
 from pruning.methods.least_squares import NormalEquations
 
 ROUND_SHARE = 0.08
@@ -55,7 +56,7 @@ def elimination_scores(inverse: Tensor, weight: Tensor, unit_size: int) -> Tenso
         return scores
     units = len(weight) // unit_size
     blocks = inverse.reshape(units, unit_size, units, unit_size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-    factors = torch.linalg.cholesky(blocks)
+    factors = cholesky_factor(blocks, "inverse of a least-squares problem")
     rows = weight.reshape(units, unit_size, -1)
     solved: Tensor = torch.linalg.solve_triangular(factors, rows, upper=False)
     return solved.square().sum((1, 2))
@@ -110,7 +111,7 @@ def _without(inverse: Tensor, weight: Tensor, lost: Tensor) -> tuple[Tensor, Ten
     """Return inverse and solution of the problem without some columns (block elimination)."""
     left, lost = torch.nonzero(~lost)[:, 0], torch.nonzero(lost)[:, 0]
     across = inverse[left[:, None], lost]
-    factor = torch.linalg.cholesky(inverse[lost[:, None], lost])
+    factor = cholesky_factor(inverse[lost[:, None], lost], "inverse of a least-squares problem")
     weight = weight[left] - across @ torch.cholesky_solve(weight[lost], factor)
     # gathered at once: one more matrix beside the inverse, not two
     return inverse[left[:, None], left].addmm_(across, torch.cholesky_solve(across.T, factor), alpha=-1), weight

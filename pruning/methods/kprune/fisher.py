@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pruning.calibration.batches import Batch
 from pruning.families.base import EncoderAdapter
+from pruning.methods.cholesky import cholesky_factor
 from pruning.methods.disk_store import Spill
 from pruning.methods.likelihood import likelihood_gradients
 from pruning.methods.placement import Placement
@@ -59,7 +60,6 @@ def metric_root(information: Tensor) -> Tensor:
     Where the output does not depend on the sublayer at all, F is zero and the metric the identity's.
     """
     scale = information.diagonal().mean()
-    metric = information / scale if scale > 0 else torch.zeros_like(information)
+    metric = information / scale if scale != 0 else torch.zeros_like(information)  # NaN is no 0
     metric = metric + DAMPING * torch.eye(len(metric), dtype=metric.dtype, device=metric.device)
-    root: Tensor = torch.linalg.cholesky(metric)
-    return root
+    return cholesky_factor(metric, "Fisher information of a sublayer's output")

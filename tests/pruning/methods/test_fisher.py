@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import pytest
 import torch
 
 from pruning import load_checkpoint
 from pruning.calibration.batches import Batch
+from pruning.errors import SolveError
 from pruning.methods.disk_store import Spill
 from pruning.methods.kprune.fisher import DAMPING, fisher_information, metric_root
 from pruning.methods.kprune.sensitivity import measured_widths, sensitivity_curves
@@ -78,3 +80,11 @@ def test_curves_start_at_nothing_lost_and_end_with_the_sublayer_gone(
         lost += float(divergence.sum())
         texts += len(divergence)
     assert abs(curves[-1].losses[-1] - lost / texts) < 1e-4 * lost / texts + 1e-9
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_information_that_is_not_finite_is_refused(value: float) -> None:
+    information = torch.eye(3)
+    information[1, 1] = value
+    with pytest.raises(SolveError, match="Fisher information of a sublayer's output cannot be factored"):
+        metric_root(information)
