@@ -110,12 +110,10 @@ def test_a_process_that_is_left_over_is_noticed(tmp_path: Path) -> None:
 
 
 def test_attempts_that_are_done_are_not_tried_again(tmp_path: Path) -> None:
-    tried = []
     kind = Kind("k", "r", (Attempt("one", lambda _: None), Attempt("two", lambda _: None)))
     (tmp_path / "made").mkdir()
-    for result in break_in.run_all({"x": (kind,)}, Materials(tmp_path / "made"), 1, {("x", "k", "one")}):
-        tried.append(result.attempt)
-    assert tried == ["two"]
+    results = break_in.run_all({"x": (kind,)}, Materials(tmp_path / "made"), 1, {("x", "k", "one")})
+    assert [x.attempt for x in results] == ["two"]
     known = tmp_path / "results.json"
     assert break_in.known_results(known, {"x": (kind,)}) == []
     row = {"subject": "x", "kind": "k", "attempt": "one", "survived": True, "why": "", "seconds": 1.0}
