@@ -45,7 +45,7 @@ SUBJECTS = {
     "served_texts": "Served texts",
 }
 """The modules of the folder break_in_attempts, and what they are about."""
-_LONGEST_ATTEMPT = 400
+_LONGEST_ATTEMPT = 900
 
 
 @dataclass(frozen=True)
