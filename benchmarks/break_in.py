@@ -131,6 +131,13 @@ def known_results(path: Path | None, chosen: dict[str, tuple[Kind, ...]]) -> lis
     return [x for x in found if (x.subject, x.kind, x.attempt) in names]
 
 
+def keep_results(path: Path, results: list[Result]) -> None:
+    """Write results to a file, which is whole at any moment."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps([asdict(x) for x in results], indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
 def run_all(
     chosen: dict[str, tuple[Kind, ...]], made: Materials, jobs: int, done: Container[tuple[str, str, str]] = ()
 ) -> Iterator[Result]:
@@ -239,7 +246,7 @@ def main() -> int:
         for result in run_all(chosen, made, options.jobs, done):
             results.append(result)
             if options.json:
-                options.json.write_text(json.dumps([asdict(x) for x in results], indent=2) + "\n", encoding="utf-8")
+                keep_results(options.json, results)
             if not result.survived:
                 print(f"NOT SURVIVED: {result.subject}: {result.kind}: {result.attempt}: {result.why}", flush=True)
     if options.markdown:
