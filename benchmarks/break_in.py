@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ SUBJECTS = {
     "served_texts": "Served texts",
 }
 """The modules of the folder break_in_attempts, and what they are about."""
-_LONGEST_ATTEMPT = 400
+_LONGEST_ATTEMPT = 900
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,7 @@ class Result:
 
 def subjects() -> dict[str, tuple[Kind, ...]]:
     """Return the kinds of each subject."""
-    return {
-        title: importlib.import_module(f"break_in_attempts.{module}").KINDS
-        for module, title in SUBJECTS.items()
-        if (Path(__file__).parent / "break_in_attempts" / f"{module}.py").exists()
-    }
+    return {title: importlib.import_module(f"break_in_attempts.{module}").KINDS for module, title in SUBJECTS.items()}
 
 
 def judge(attempt: Attempt, scene: Scene) -> str:
@@ -121,9 +117,32 @@ class _Running:
         return Result(self.subject, self.kind.name, self.attempt.name, not said, said, round(seconds, 2))
 
 
-def run_all(chosen: dict[str, tuple[Kind, ...]], made: Materials, jobs: int) -> Iterator[Result]:
-    """Try all attempts, some of them at a time."""
-    waiting = [(subject, kind, x) for subject, kinds in chosen.items() for kind in kinds for x in kind.attempts]
+def attempts_of(chosen: dict[str, tuple[Kind, ...]]) -> list[tuple[str, Kind, Attempt]]:
+    """Return all attempts of some kinds."""
+    return [(subject, kind, x) for subject, kinds in chosen.items() for kind in kinds for x in kind.attempts]
+
+
+def known_results(path: Path | None, chosen: dict[str, tuple[Kind, ...]]) -> list[Result]:
+    """Return the results of an earlier run, which was stopped for example, as far as they are of attempts there are."""
+    if path is None or not path.exists():
+        return []
+    names = {(subject, kind.name, attempt.name) for subject, kind, attempt in attempts_of(chosen)}
+    found = [Result(**x) for x in json.loads(path.read_text(encoding="utf-8"))]
+    return [x for x in found if (x.subject, x.kind, x.attempt) in names]
+
+
+def keep_results(path: Path, results: list[Result]) -> None:
+    """Write results to a file, which is whole at any moment."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps([asdict(x) for x in results], indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def run_all(
+    chosen: dict[str, tuple[Kind, ...]], made: Materials, jobs: int, done: Container[tuple[str, str, str]] = ()
+) -> Iterator[Result]:
+    """Try all attempts but those that are done, some of them at a time."""
+    waiting = [x for x in attempts_of(chosen) if (x[0], x[1].name, x[2].name) not in done]
     running: list[_Running] = []
     for number, (subject, kind, attempt) in enumerate(waiting):
         running.append(_Running(subject, kind, attempt, made, made.folder.parent / f"attempt-{number}"))
@@ -200,7 +219,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="WORDS", help="only kinds with these words in subject or name")
     parser.add_argument("--list", action="store_true", help="list kinds and attempts, and try none")
     parser.add_argument("--jobs", type=int, default=2, help="attempts at a time")
-    parser.add_argument("--json", type=Path, help="a file for all results")
+    parser.add_argument("--json", type=Path, help="a file for all results; those in it are not tried again")
     parser.add_argument("--markdown", type=Path, help="a file for the table")
     options = parser.parse_args()
     words = options.only.lower()
@@ -213,7 +232,8 @@ def main() -> int:
             for kind in kinds:
                 print(f"{subject}: {kind.name} ({kind.right}): {', '.join(x.name for x in kind.attempts)}")
         return 0
-    results = []
+    results = known_results(options.json, chosen)
+    done = {(x.subject, x.kind, x.attempt) for x in results}
     with tempfile.TemporaryDirectory(prefix="break-in-") as temporary:
         home = Path(temporary, "home")
         home.mkdir()
@@ -223,12 +243,12 @@ def main() -> int:
         )  # fmt: skip
         preload()
         made = make_materials(Path(temporary, "made"))
-        for result in run_all(chosen, made, options.jobs):
+        for result in run_all(chosen, made, options.jobs, done):
             results.append(result)
+            if options.json:
+                keep_results(options.json, results)
             if not result.survived:
                 print(f"NOT SURVIVED: {result.subject}: {result.kind}: {result.attempt}: {result.why}", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(x) for x in results], indent=2) + "\n", encoding="utf-8")
     if options.markdown:
         options.markdown.write_text(table(results), encoding="utf-8")
     print(table(results))

@@ -19,7 +19,7 @@ Act = Callable[["Scene"], None]
 QUICK = (
     "--samples", "100", "--sequence-length", "16", "--shapes", "1x8", "--timing-seconds", "0.02", "--threads", "1",
 )  # fmt: skip
-LONGEST_SECONDS = 180
+LONGEST_SECONDS = 300
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 

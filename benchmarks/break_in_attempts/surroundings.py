@@ -59,8 +59,9 @@ def gone_reader(scene: Scene, command: str) -> None:
 
 def encoding(scene: Scene, command: str, name: str) -> None:
     """Output in an encoding that lacks characters."""
-    environment = {"PYTHONIOENCODING": name, "LC_ALL": "C"}
-    ended = scene.run(*_commands(scene)[command], real=True, env=environment, encoding=name)
+    ended = scene.run(
+        *_commands(scene)[command], real=True, env={"PYTHONIOENCODING": name, "LC_ALL": "C"}, encoding=name
+    )
     clean(ended)
 
 
@@ -238,7 +239,7 @@ KINDS = (
                     ("TERM", "nothing"),
                     ("GITHUB_STEP_SUMMARY", "/nowhere/x"),
                     ("GITHUB_STEP_SUMMARY", ""),
-                    ("PYTHONOPTIMIZE", "2"),
+                    ("PYTHONHASHSEED", "7"),
                     ("LANG", "nothing"),
                     ("PYTHONWARNINGS", "error"),
                     ("CUDA_VISIBLE_DEVICES", "abc"),

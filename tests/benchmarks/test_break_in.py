@@ -1,5 +1,6 @@
 """The benchmark of break-ins: how much it tries, and that it reports a promise that is broken."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -106,3 +107,15 @@ def test_a_process_that_is_left_over_is_noticed(tmp_path: Path) -> None:
     assert [(x.attempt, x.survived) for x in results] == [("one", False), ("none", True)]
     assert "processes are left over: sleep" in results[0].why
     assert break_in.table(results).splitlines()[-1] == "| all | 1 | 2 | 1 |"
+
+
+def test_attempts_that_are_done_are_not_tried_again(tmp_path: Path) -> None:
+    kind = Kind("k", "r", (Attempt("one", lambda _: None), Attempt("two", lambda _: None)))
+    (tmp_path / "made").mkdir()
+    results = break_in.run_all({"x": (kind,)}, Materials(tmp_path / "made"), 1, {("x", "k", "one")})
+    assert [x.attempt for x in results] == ["two"]
+    known = tmp_path / "results.json"
+    assert break_in.known_results(known, {"x": (kind,)}) == []
+    row = {"subject": "x", "kind": "k", "attempt": "one", "survived": True, "why": "", "seconds": 1.0}
+    known.write_text(json.dumps([row, {**row, "attempt": "of an older version"}]))
+    assert [x.attempt for x in break_in.known_results(known, {"x": (kind,)})] == ["one"]
