@@ -36,6 +36,7 @@ coverage: $(TEST_DEPENDENCIES)  ## run the tests and report the lines that none 
 lint: $(VENV)/.dev  ## check style, format and spelling: ruff and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: $(VENV)/.dev  ## check types: mypy, strict
 	$(BIN)/mypy

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def test_terms_are_defined_once() -> None:
     terms = [term for line in re.findall(r"^(.+)\n:   ", text, re.MULTILINE) for term in line.split(", ")]
     assert len(terms) > 50
     assert len(set(terms)) == len(terms)
+
+
+def test_the_changelog_is_in_the_common_form() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    releases = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (Unreleased|\d{4}-\d{2}-\d{2})$", text, re.MULTILINE)
+    assert releases[0][0] == version
+    assert len(releases) == len(re.findall("^## ", text, re.MULTILINE))
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= kinds
 
 
 def test_decisions_are_numbered() -> None:

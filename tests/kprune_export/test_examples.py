@@ -1,5 +1,6 @@
 """The examples: their files are parsed, their scripts by bash, and their commands by the command line's own parser."""
 
+import os
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from kprune_export.recipe.gates import GATE_NAMES
 from kprune_export.recipe.recipe import Recipe, read_gates
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-WORKFLOWS = ("github-actions.yml", "gitlab-ci.yml")
+WORKFLOWS = ("02-ci/github-actions.yml", "02-ci/gitlab-ci.yml")
+SCRIPTS = ("01-command-line/run.sh", "03-triton/serve.sh")
 
 
 def texts(value: Any, key: str = "") -> Iterator[str]:
@@ -65,6 +67,32 @@ def test_every_command_is_accepted(name: str) -> None:
         subprocess.run(["bash", "-n"], input=script, text=True, check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_command_of_a_script_is_accepted(name: str) -> None:
+    path = EXAMPLES / name
+    script = path.read_text(encoding="utf-8")
+    assert os.access(path, os.X_OK)
+    subprocess.run(["bash", "-n", path], check=True, capture_output=True)
+    found = [command for line in script.splitlines() for command in commands(line)]
+    assert len(found) >= 2
+    for command in found:
+        parse(command)
+
+
+def test_folders_are_numbered_and_listed() -> None:
+    folders = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+    assert [int(name[:2]) for name in folders] == list(range(1, len(folders) + 1))
+    index = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert all(f"[{name}]({name})" in index for name in folders)
+
+
+def test_the_client_names_a_model_of_the_repository() -> None:
+    client = (EXAMPLES / "03-triton" / "client.py").read_text(encoding="utf-8")
+    compile(client, "client.py", "exec")
+    (command,) = (x for x in commands((EXAMPLES / SCRIPTS[1]).read_text(encoding="utf-8")) if x[0] == "triton")
+    assert f'MODEL = "{parse(command)["name"]}-onnxruntime-fp32-text"' in client
+
+
 def test_a_command_that_is_not_accepted_is_found() -> None:
     assert list(commands("  kprune-export diff a \\\n  b --markdown > c\nother\n")) == [
         ["diff", "a", "b", "--markdown"]
@@ -88,7 +116,7 @@ def test_jobs_are_complete() -> None:
 
 
 def test_the_recipe_and_the_gates_are_valid() -> None:
-    gates = read_gates(EXAMPLES / "gates.yaml")
+    gates = read_gates(EXAMPLES / "01-command-line" / "gates.yaml")
     assert set(gates) <= set(GATE_NAMES)
-    recipe = Recipe.build(EXAMPLES / "recipe.yaml", {"output": "bundle", **gates})
+    recipe = Recipe.build(EXAMPLES / "01-command-line" / "recipe.yaml", {"output": "bundle", **gates})
     assert recipe.min_speedup == 1.5
