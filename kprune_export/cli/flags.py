@@ -1,8 +1,12 @@
-"""Commands whose help shows no type beside a flag, which takes no value."""
+"""Commands whose help shows no type beside a flag, which takes no value, and whose refusals can be printed."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
+
+from kprune_export.printable import printable
 
 
 class Command(TyperCommand):
@@ -19,6 +23,27 @@ class Group(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, the flag for help included."""
         return _without_types(super().get_params(ctx))
+
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        """Read the options that stand before the command's name."""
+        with _printable_refusals():
+            return super().make_context(*arguments, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the command's options and run it."""
+        with _printable_refusals():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _printable_refusals() -> Iterator[None]:
+    """Write out control characters of arguments that the parser repeats as it refuses them."""
+    try:
+        yield
+    except Exception as error:  # of a class that Typer does not export
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = printable(message)  # type: ignore[attr-defined]
+        raise
 
 
 def _without_types(parameters: list[Any]) -> list[Any]:

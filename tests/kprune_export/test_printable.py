@@ -103,6 +103,27 @@ def test_every_command_that_shows_a_bundle(
         assert not hidden(found.out + found.err), command
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (f"--{EVIL}",),
+        (EVIL,),
+        ("prune", f"--{EVIL}"),
+        ("prune", "--seed", EVIL),
+        ("prune", "--pooling", EVIL),
+        ("serve-check", "x", "--requests", EVIL),
+        ("verify", "a", EVIL),
+    ],
+)
+def test_arguments_that_the_parser_refuses(
+    arguments: tuple[str, ...], cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli(*arguments) == 2
+    err = capsys.readouterr().err
+    assert "Error" in err
+    assert not hidden(err)
+
+
 def test_labels_in_the_card_and_the_report(
     make_checkpoint: Callable[..., Path], texts_file: Path, cli: Cli, tmp_path: Path
 ) -> None:
