@@ -2,6 +2,7 @@
 
 import re
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,8 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def code_of(page: str, language: str = "python") -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(rf"^ *```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.M)
+    return [textwrap.dedent(block.rstrip(" ")) for block in blocks]  # those in lists are indented
 
 
 def test_the_method_of_the_walk_through_prunes(
