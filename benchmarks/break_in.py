@@ -205,7 +205,8 @@ def preload() -> None:
 def table(results: list[Result]) -> str:
     """Return the table of the subjects, in Markdown."""
     lines = ["| subject | kinds | attempts | survived |", "|---|---|---|---|"]
-    for subject in dict.fromkeys(x.subject for x in results):
+    order = list(SUBJECTS.values())
+    for subject in sorted({x.subject for x in results}, key=lambda x: order.index(x) if x in order else len(order)):
         own = [x for x in results if x.subject == subject]
         lines.append(f"| {subject} | {len({x.kind for x in own})} | {len(own)} | {sum(x.survived for x in own)} |")
     kinds = len({(x.subject, x.kind) for x in results})

@@ -163,6 +163,7 @@ def run_command(
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     number = len(list(folder.glob(".stdout*")))
     out, err = folder / f".stdout{number}", folder / f".stderr{number}"
+    out.touch()  # before another command is run beside this one
     if real:
         environment = {**os.environ, **(env or {})}
         script = str(Path(sys.executable).with_name("kprune-export"))

@@ -265,7 +265,7 @@ KINDS = (
                     ("RLIMIT_NOFILE", 20),
                     ("RLIMIT_NOFILE", 64),
                     ("RLIMIT_NOFILE", 300),
-                    ("RLIMIT_FSIZE", 1),
+                    ("RLIMIT_FSIZE", 4096),  # standard error is a file too
                     ("RLIMIT_FSIZE", 1024),
                     ("RLIMIT_FSIZE", 60 * 1024),
                     ("RLIMIT_CORE", 0),

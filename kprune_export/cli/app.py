@@ -1,13 +1,11 @@
 """The command line: its commands, and what becomes of errors."""
 
-import contextlib
 import functools
 import json
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
@@ -28,13 +26,14 @@ from kprune_export.cli.push import push
 from kprune_export.cli.recommend import recommend
 from kprune_export.cli.serve_check import serve_check
 from kprune_export.cli.sign import sign
+from kprune_export.cli.signals import termination_as_interruption
 from kprune_export.cli.streams import discard_output, flush_output, prepare_streams
 from kprune_export.cli.surroundings import check_surroundings
 from kprune_export.cli.sweep import sweep
 from kprune_export.cli.triton import triton
 from kprune_export.cli.validate import validate
 from kprune_export.cli.verify import verify
-from kprune_export.errors import ExitCode, Termination, exit_code_of, message_of
+from kprune_export.errors import ExitCode, exit_code_of, message_of
 from kprune_export.waiting import choose_waiting
 
 TRACEBACK_VARIABLE = "KPRUNE_EXPORT_TRACEBACK"
@@ -114,7 +113,7 @@ def main() -> None:
     prepare_streams()
     code: str | int | None = None
     try:
-        with _termination_as_interruption():
+        with termination_as_interruption():
             app()
     except SystemExit as leaving:
         code = leaving.code
@@ -137,28 +136,6 @@ def _leave_at_once(code: str | int | None) -> NoReturn:
     finalising interpreter for the lock: https://github.com/pytorch/pytorch/issues/190489.
     """
     os._exit(code if isinstance(code, int) else int(code is not None))
-
-
-@contextlib.contextmanager
-def _termination_as_interruption() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as tidily as Ctrl-C does; the same one again ends it at once.
-
-    Schedulers and containers send the first, and a terminal that is closed the second; systemd sends both together.
-    One that is ignored, as nohup has it, stays ignored.
-    """
-
-    def terminate(number: int, _frame: object) -> NoReturn:
-        for other in watched:
-            signal.signal(other, signal.SIG_DFL if other == number else signal.SIG_IGN)
-        raise Termination
-
-    watched = [x for x in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(x) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, terminate) for number in watched}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(error: BaseException, as_json: bool) -> int:
