@@ -1,24 +1,24 @@
 """The lock by which the trials of a sweep on one machine time exclusively, while they may prune side by side."""
 
 import contextlib
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
-
-from filelock import ReadWriteLock
-
-_LOCK = "timing.db"
 
 
 class TimingLock:
     """One trial's hold of the lock: shared while it works, exclusive while it times. Open it with `join`.
 
-    The lock goes when its process ends, however it ends, and one that waits for exclusive use keeps others from
-    entering (https://py-filelock.readthedocs.io/en/latest/api.html, ReadWriteLock).
+    Two locks of the system (https://man7.org/linux/man-pages/man2/flock.2.html), which go when a process does: the
+    room, shared by trials that work and held exclusively by the one that times, and the door, held while one waits for
+    the room, so that none enters before one that waits to time. filelock's ReadWriteLock is not used: it waits inside
+    SQLite, where a signal that ends the process is not handled until the lock is free.
     """
 
-    def __init__(self, lock: ReadWriteLock) -> None:
-        self._lock = lock
+    def __init__(self, door: int, room: int) -> None:
+        self._door, self._room = door, room
 
     @classmethod
     @contextlib.contextmanager
@@ -30,12 +30,14 @@ class TimingLock:
 
         """
         folder.mkdir(exist_ok=True)
-        lock = ReadWriteLock(folder / _LOCK, is_singleton=False)
+        files = [os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600) for name in ("door", "room")]
         try:
-            lock.acquire_read()
-            yield cls(lock)
+            lock = cls(*files)
+            lock._enter(exclusive=False)
+            yield lock
         finally:
-            lock.close()
+            for file in files:
+                os.close(file)
 
     @contextlib.contextmanager
     def stage(self, exclusive: bool) -> Iterator[None]:
@@ -45,14 +47,17 @@ class TimingLock:
             exclusive: whether to hold the lock exclusively while the context lasts.
 
         """
-        self._lock.release()
-        if not exclusive:
-            self._lock.acquire_read()
-            yield
-            return
-        self._lock.acquire_write()
+        self._enter(exclusive)
         try:
             yield
         finally:
-            self._lock.release()
-            self._lock.acquire_read()
+            if exclusive:
+                self._enter(exclusive=False)
+
+    def _enter(self, exclusive: bool) -> None:
+        fcntl.flock(self._room, fcntl.LOCK_UN)  # first, or two that wait for each other would wait for ever
+        fcntl.flock(self._door, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._room, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        finally:
+            fcntl.flock(self._door, fcntl.LOCK_UN)

@@ -48,3 +48,16 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     start = time.monotonic()
     with TimingLock.join(tmp_path) as turns, turns.stage(exclusive=True):
         assert time.monotonic() - start < 10
+
+
+def test_a_process_that_waits_can_be_terminated(tmp_path: Path) -> None:
+    wait = "from kprune_export.experiments.sweep.exclusive_timing import TimingLock\nimport signal, sys\n"
+    wait += "from pathlib import Path\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+    wait += "print('waits', flush=True)\nwith TimingLock.join(Path(sys.argv[1])): pass"
+    with TimingLock.join(tmp_path) as lock, lock.stage(exclusive=True):
+        process = subprocess.Popen([sys.executable, "-c", wait, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        process.terminate()
+        assert process.wait(30) in (7, -15)
+        process.stdout.close()

@@ -136,9 +136,11 @@ def latency_of(output: Path, name: str) -> tuple[bytes, int]:
 
 def test_a_worker_that_dies_is_a_failed_trial(tmp_path: Path) -> None:
     def kill_worker() -> None:
-        workers = [x for x in psutil.Process().children() if "kprune_export.experiments.sweep.worker" in x.cmdline()]
-        if workers:
-            workers[0].kill()
+        workers: list[psutil.Process] = []
+        while not workers:
+            children = psutil.Process().children()
+            workers = [x for x in children if "kprune_export.experiments.sweep.worker" in x.cmdline()]
+        workers[0].kill()
 
     order = Order(recipe={"model": "nowhere", "output": str(tmp_path / "out")}, dense=False, turns=str(tmp_path))
     with TimingLock.join(tmp_path) as turns, turns.stage(exclusive=True):  # so that it waits until it is killed
