@@ -235,7 +235,7 @@ def refused(cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path, messag
         (["--flops-reduction", 0.9, "--method", "kcm2023"], "removes FFN neurons only"),
         (["--shapes", "8x"], "'8x' is not a shape"),
         (["--shapes", "1x8,1x65"], "1x65 has 65 tokens, but the model reads at most 64"),
-        (["--samples", 0], "'samples' is not valid"),
+        (["--samples", 0], "'--samples' is not valid"),
         (["--min-metric", 0.5], "--min-metric needs labels, but"),
         (["--calibration", "nowhere.csv"], "nowhere.csv does not exist"),
         (["--text-column", "body", "--calibration", "{csv}"], "has no column 'body'"),

@@ -57,7 +57,7 @@ class ComparisonRequest:
 
         """
         request = cls(
-            recipe=Recipe.build(None, {**settings, "shapes": "1x1"}),  # nothing is timed
+            recipe=Recipe.build(None, {**settings, "shapes": "1x1"}, typed=True),  # nothing is timed
             methods=tuple(dict.fromkeys(_parts("methods", methods))),
             rates=tuple(sorted({_number("rates", part, float) for part in _parts("rates", rates)})),
             seeds=tuple(dict.fromkeys(_number("seeds", part, int) for part in _parts("seeds", seeds))),
