@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import tensorrt_harness
 import torch
+from command_line import run_cli
 from tiny_models import WORDS, declare_pooling, save_tiny
 from unit_tests import ProcessGuard, is_unit
 
@@ -129,23 +130,6 @@ def classifier(make_checkpoint: MakeCheckpoint) -> Path:
 @pytest.fixture(scope="session")
 def embedder(make_checkpoint: MakeCheckpoint) -> Path:
     return make_checkpoint(pooling="mean")
-
-
-def run_cli(*arguments: object) -> int:
-    """Run the command line in this process and return its exit code."""
-    import sys
-
-    from kprune_export.cli.app import main
-
-    saved = sys.argv
-    sys.argv = ["kprune-export", *map(str, arguments)]
-    try:
-        main()
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    finally:
-        sys.argv = saved
-    return 0
 
 
 @pytest.fixture

@@ -118,6 +118,12 @@ def test_pruning_knows_no_runtime_and_exporters_no_transformers() -> None:
             assert "transformers" not in used, path
 
 
+def test_no_test_imports_a_conftest_by_name() -> None:
+    """Which would run it a second time, and give the process another folder for what it remembers of bundles."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        assert "conftest" not in {name.split(".")[0] for name, _ in imports(path)}, path
+
+
 def test_only_task_classes_know_tasks() -> None:
     """No module switches on the task: it asks the task's class in `pruning.tasks` or `kprune_export.evaluation`."""
     from kprune_export.evaluation import EVALUATIONS

@@ -29,7 +29,7 @@ HEAVY_MODULES = (
     "multiprocessing",
     "subprocess",
     # modules of tests
-    "conftest",
+    "command_line",
     "killed_runs",
     "killing",
     "local_hub",

@@ -17,6 +17,7 @@ import fuzz_mutations as mutations
 import pyarrow.parquet
 import pytest
 import yaml
+from command_line import run_cli
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from fuzz_mutations import COMPLAINTS, VERDICTS, fuzzed
@@ -101,8 +102,6 @@ def _digest(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def area(built: Outcome, classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
-    from conftest import run_cli
-
     root = tmp_path_factory.mktemp("fuzz")
     canary = root / mutations.CANARY
     canary.mkdir()

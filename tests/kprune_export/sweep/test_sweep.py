@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from command_line import run_cli
 
 from exporters.timing.latency_table.table import LatencyTable
 from kprune_export.bundle.manifest import Manifest
@@ -41,8 +42,6 @@ def arguments(model: Path, output: Path, texts: Path, speedups: str) -> list[obj
 
 @pytest.fixture(scope="module")
 def swept(wide: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from conftest import run_cli
-
     output = tmp_path_factory.mktemp("sweep") / "family"
     assert run_cli(*arguments(wide, output, labelled, "1.1,2000"), "--parallel", 2) == 0
     return output
