@@ -3,7 +3,7 @@
     python benchmarks/break_in.py --json attempts.json --markdown attempts.md
 
 The attempts are in the folder break_in_attempts: each prepares an input with a tiny BERT in a folder of its own, runs
-commands, and judges what they did to files, what they printed, and with which exit codes they ended. Commands run in
+commands, and checks what they did to files, what they printed, and with which exit codes they ended. Commands run in
 processes that are forked from one with all imports, but where an attempt is about how a process is started. The exit
 code is 1 if an attempt was not survived.
 """
@@ -26,7 +26,7 @@ _PROJECT = Path(__file__).parents[1]
 sys.path[:0] = [str(_PROJECT), str(_PROJECT / "benchmarks"), str(_PROJECT / "tests")]
 
 import psutil  # noqa: E402
-from break_in_attempts.judges import Broken, nothing_runs  # noqa: E402
+from break_in_attempts.checks import Broken, nothing_runs  # noqa: E402
 from break_in_attempts.scene import QUICK, Attempt, Kind, Materials, Scene, run_command  # noqa: E402
 
 SUBJECTS = {
@@ -75,7 +75,7 @@ def subjects() -> dict[str, tuple[Kind, ...]]:
     return {title: importlib.import_module(f"break_in_attempts.{module}").KINDS for module, title in SUBJECTS.items()}
 
 
-def judge(attempt: Attempt, scene: Scene) -> str:
+def outcome_of(attempt: Attempt, scene: Scene) -> str:
     """Try an attempt and return what it broke; nothing if it was survived."""
     try:
         attempt.act(scene)
@@ -98,7 +98,7 @@ class _Running:
         if self.pid == 0:
             try:
                 scene = Scene(folder, made, psutil.Process().memory_info().rss / 2**20)
-                (folder / ".why").write_text(judge(attempt, scene), encoding="utf-8", errors="backslashreplace")
+                (folder / ".why").write_text(outcome_of(attempt, scene), encoding="utf-8", errors="backslashreplace")
             finally:
                 os._exit(0)
 

@@ -1,14 +1,14 @@
-"""Asked, predicted, rehearsed and measured speedups, and fidelity beside a FLOPs budget of the same latency.
+"""Asked, predicted, trial-timed and measured speedups, and fidelity beside a FLOPs budget of the same latency.
 
     python benchmarks/latency_targets.py RESULTS --model NAME=MODEL --texts TRAIN --held-out DEV
     python benchmarks/latency_targets.py RESULTS --table
 
-For every shape, precision and speedup: search and rehearse, prune to the widths found, export, and time the finished
-model in turn with the dense one in the same precision. Beside it a plan with a FLOPs budget, held to the time that was
-measured, by finished models as well, and pruned with the same texts. Fidelity is the mean cosine of
-dense and pruned embeddings (or agreement of labels) on the held-out texts, by torch in fp32; the difference of the two
-plans' is given with its standard error over these texts. RESULTS is a JSON-lines file; a cell that is in it is not
-measured again. Run it on a machine that does nothing else.
+For every shape, precision and speedup: search and time trials, prune to the widths found, export, and time the
+finished model in turn with the dense one in the same precision. Beside it a plan with a FLOPs budget, limited to the
+time that was measured, by finished models as well, and pruned with the same texts. Fidelity is the mean cosine of
+dense and pruned embeddings (or agreement of labels) on the held-out texts, by torch in fp32; the difference of the
+two plans' is given with its standard error over these texts. RESULTS is a JSON-lines file; a cell that is in it is
+not measured again. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from kprune_export.latency_target.request import default_alignment
 from kprune_export.latency_target.search import TimeSearch
 from kprune_export.latency_target.target_record import LatencyTarget, TargetRecord, TargetShape
 from kprune_export.latency_target.timed_models import OnnxModels
-from kprune_export.latency_target.trial_timing import Rehearsals, rehearsals
+from kprune_export.latency_target.trial_timing import TrialTimings, trial_timings
 from kprune_export.model_export import feeds_of
 from pruning import EncoderCheckpoint, PruningSettings, load_checkpoint, prune_checkpoint, sensitivity_of
 from pruning.calibration.examples import flatten_pairs, read_examples, split_examples
@@ -92,7 +92,7 @@ class FlopsSearch(TimeSearch):
         return widths(high / 1000)
 
 
-class Proof(NamedTuple):
+class Validated(NamedTuple):
     """What a finished model came to: its share of the dense model's time, and its fidelity on each held-out text."""
 
     share: float
@@ -146,7 +146,7 @@ class Bench:
         """Meet one target, and see what a FLOPs budget of the same latency gives."""
         target = LatencyTarget(speedup=speedup, latency_ms=None, shapes=(TargetShape(shape=shape, weight=1.0),))
         tokens, encoder = Shape.parse(shape).sequence, self.dense.open().shape
-        with rehearsals(self.models, target, self.dense, TIMING) as timed:
+        with trial_timings(self.models, target, self.dense, TIMING) as timed:
             search = TimeSearch(target, self.table, self.curves, self.align)
             record, asked = self._met(timed, search, lambda widths: timed.of_widths(widths).share)
             row = {
@@ -155,7 +155,7 @@ class Bench:
                 "shape": shape,
                 "asked": speedup,
                 "predicted": 1 / record.rounds[0].predicted_share,
-                "first_rehearsal": 1 / (record.rounds[0].measured_share or 1),
+                "first_trial": 1 / (record.rounds[0].measured_share or 1),
                 "finished": [1 / x.finished_share for x in record.rounds if x.finished_share],
                 "rounds": len(record.rounds),
                 "measured": 1 / asked.share,
@@ -180,9 +180,9 @@ class Bench:
         }
 
     def _met(
-        self, timed: Rehearsals, search: TimeSearch, rehearse: Callable[[Widths], float] | None
-    ) -> tuple[TargetRecord, Proof]:
-        """Search, prune and correct as a run does, then prove what is taken."""
+        self, timed: TrialTimings, search: TimeSearch, time_trial: Callable[[Widths], float] | None
+    ) -> tuple[TargetRecord, Validated]:
+        """Search, prune and correct as a run does, then validate what is taken."""
         made: dict[Widths, tuple[EncoderCheckpoint, PruningPlan]] = {}
 
         def finish(widths: Widths) -> float:
@@ -191,19 +191,19 @@ class Bench:
             made[widths] = checkpoint, plan
             return timed.of_finished(checkpoint, plan, search.asked_share).share
 
-        if rehearse is None and self.options.one_flops_budget:
+        if time_trial is None and self.options.one_flops_budget:
             record = search.run(None, "onnxruntime")
             finish(record.taken.widths)
         else:
-            record = search.meet(rehearse, finish, "onnxruntime")
+            record = search.meet(time_trial, finish, "onnxruntime")
         checkpoint, plan = made[record.taken.widths]
         share = timed.of_finished(checkpoint, plan, None).share
-        return record, Proof(share, fidelity(self.teacher, outputs(checkpoint, self.held_out), embeds=self.embeds))
+        return record, Validated(share, fidelity(self.teacher, outputs(checkpoint, self.held_out), embeds=self.embeds))
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """Print all cells as a Markdown table, and how many are within 3 %."""
-    columns = ("model", "precision", "shape", "asked", "first rehearsal, for table", "finished models", "proof", "off")
+    columns = ("model", "precision", "shape", "asked", "first trial, for table", "finished models", "validated", "off")
     print(
         "| " + " | ".join((*columns, "fidelity", "FLOPs budget", "gain")) + " |\n" + "|---" * (len(columns) + 3) + "|"
     )
@@ -213,7 +213,7 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
             gain = f"{x['fidelity'] - x['flops_fidelity']:+.4f} ± {x['gain_error']:.4f}"
             beside = f"{x['flops_fidelity']:.4f} at {x['flops_measured']:.2f} | {gain} |"
         print(
-            f"| {x['model']} | {x['precision']} | {x['shape']} | {x['asked']:.2f} | {x['first_rehearsal']:.2f} for "
+            f"| {x['model']} | {x['precision']} | {x['shape']} | {x['asked']:.2f} | {x['first_trial']:.2f} for "
             f"{x['predicted']:.2f} | {', '.join(f'{y:.2f}' for y in x['finished'])} | {x['measured']:.2f} | "
             f"{x['measured'] / x['asked'] - 1:+.1%} | {x['fidelity']:.4f} | {beside}"
         )

@@ -6,7 +6,7 @@
 
 MODEL is a checkpoint for the task (MRPC's is made by train_mrpc.py), DATA a folder with the tasks' TSV files.
 Calibrates on 1,000 texts of the training set, without labels, and measures on the development set. RESULTS is a
-JSON-lines file; a cell that is in it is not measured again, so the benchmark goes on where it was stopped.
+JSON-lines file; a cell that is in it is not measured again, so the benchmark resumes where it was stopped.
 """
 
 import argparse

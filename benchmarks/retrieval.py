@@ -43,8 +43,8 @@ def write_task(folder: Path, queries: list[str], documents: list[str], relevant:
     asked = [{"_id": f"q{n}", "text": text} for n, text in enumerate(queries)]
     for name, rows in ((CORPUS, corpus), (QUERIES, asked)):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    judged = "".join(f"q{n}\td{place}\t1\n" for n, place in enumerate(relevant))
-    (folder / QRELS / f"{DEFAULT_SPLIT}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}", encoding="utf-8")
+    relevance = "".join(f"q{n}\td{place}\t1\n" for n, place in enumerate(relevant))
+    (folder / QRELS / f"{DEFAULT_SPLIT}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{relevance}", encoding="utf-8")
 
 
 def paraphrases(data: Path, folder: Path) -> None:
@@ -60,7 +60,7 @@ def paraphrases(data: Path, folder: Path) -> None:
 
 
 def paragraphs(data: Path, folder: Path) -> None:
-    """Write the task of WikiText-2: from paragraphs of at least three sentences one is taken out, drawn by lot."""
+    """Write the task of WikiText-2: from paragraphs of at least three sentences one is taken out at random."""
     chance = random.Random(0)
     queries, documents, relevant = [], [], []
     for name in ("wiki.valid.raw", "wiki.test.raw"):

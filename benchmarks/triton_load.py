@@ -245,7 +245,7 @@ def draw(load: Load, path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print a table, and write JSON and picture."""
+    """Measure, print a table, and write JSON and a plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--output", type=Path, required=True)

@@ -118,7 +118,7 @@ def _weight(
 
 
 def _is_quantized(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
-    """Tell whether a tensor comes from a DequantizeLinear, its layout changed at most."""
+    """Return whether a tensor comes from a DequantizeLinear, its layout changed at most."""
     node = producers.get(name)
     while node is not None and node.op_type in _LAYOUT:
         node = producers.get(node.input[0])

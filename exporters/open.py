@@ -1,4 +1,4 @@
-"""Who runs a variant here: its own runtime where it is at hand, else ONNX Runtime on the CPU, which is then said."""
+"""Opening of a variant: in its own runtime where available, else in ONNX Runtime on the CPU, which is recorded."""
 
 import contextlib
 from collections.abc import Iterator

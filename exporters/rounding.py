@@ -1,7 +1,7 @@
 """Rounding of a value that is shown beside a limit, so that the comparison between the two stays true."""
 
 _MOST_DIGITS = 17
-"""Enough for any float64 to be told from its neighbours."""
+"""Enough to distinguish any float64 from its neighbours."""
 
 
 def limit_text(limit: float) -> str:

@@ -1,4 +1,4 @@
-"""What an exported model looks like from outside: its tensors, its limits, and what it must contain."""
+"""Interface of an exported model: its tensors, its limits, and what it must contain."""
 
 import re
 from collections.abc import Mapping

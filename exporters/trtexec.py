@@ -19,7 +19,7 @@ from exporters.tensorrt.profiles import OptimizationProfile, choose_profile
 from exporters.timing.latency import TimingSettings
 
 QUIET_BY_DEFAULT = 11
-"""Since this version trtexec records CUDA graphs and copies nothing unless told otherwise; before, the reverse."""
+"""Since this version trtexec records CUDA graphs and copies nothing unless asked to; before, the reverse."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What this machine can run, and what to install for what it cannot."""
+"""Runtimes that this machine can run, and what to install for the others."""
 
 import shutil
 import subprocess

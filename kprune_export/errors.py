@@ -29,13 +29,13 @@ class ExitCode(IntEnum):
     GATE_FAILED = 3
     PARITY_FAILED = 4
     RUNTIME_MISSING = 5
-    UNDECIDED = 6
+    INCONCLUSIVE = 6
     INTERRUPTED = 130
     TERMINATED = 143
 
 
 class Termination(KeyboardInterrupt):
-    """The process was told to end (SIGTERM, SIGHUP): all that is done for Ctrl-C is done, with another exit code."""
+    """The process was terminated (SIGTERM, SIGHUP): all that is done for Ctrl-C is done, with another exit code."""
 
 
 class ProductError(Exception):
@@ -133,7 +133,7 @@ def message_of(error: BaseException) -> str:
 
 def _message_of(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return "Interrupted; run the same command again to go on where it stopped."
+        return "Interrupted; run the same command again to resume."
     if _is_short_of_memory(error):
         said = str(error) or "an allocation failed"
         return f"There is not enough memory ({said}): use smaller shapes, or a machine with more."

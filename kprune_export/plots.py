@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def drawing() -> Iterator[None]:
     """Draw with matplotlib's own settings while the context lasts, or the decorated function runs.
 
-    SVG keeps texts as texts, and gives the same text for the same picture.
+    SVG keeps texts as texts, and gives the same text for the same plot.
     """
     import matplotlib
 

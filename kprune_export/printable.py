@@ -22,7 +22,7 @@ def printable(text: str) -> str:
 
 
 def printable_json(document: str) -> str:
-    r"""Return a JSON document with its control characters as ``\u009b``: the same values, whoever reads it."""
+    r"""Return a JSON document with its control characters as ``\u009b``: the same values for every reader."""
     if document.isascii() and "\x7f" not in document:  # JSON itself escapes the others in texts
         return document
     return "".join(_json_escape(x) if _is_hidden(x) else x for x in document)

@@ -1,4 +1,4 @@
-"""What waiting threads do: chosen before torch is loaded, because OpenMP reads it once, when its library is loaded.
+"""Wait policy of idle threads: chosen before torch is loaded, because OpenMP reads it once, when its library is loaded.
 
 torch computes with GNU's OpenMP, whose threads spin for some milliseconds after each parallel region in case another
 one follows. On a machine that others use, or within a CPU quota, they spin away the time that the others, and their
@@ -25,7 +25,7 @@ def choose_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
     """Choose how the OpenMP threads of this process, and of those that it starts, wait; what the user set stays.
 
     Within a CPU quota that is smaller than the number of processors, libraries that start a thread for each processor
-    are told to start only as many as the quota pays for.
+    start only as many as the quota pays for.
 
     Has no effect on this process where torch is loaded already.
 

@@ -1,4 +1,4 @@
-"""Disk errors in one form, whoever met them."""
+"""Normalised disk errors."""
 
 import contextlib
 import errno

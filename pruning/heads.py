@@ -1,4 +1,4 @@
-"""What turns the top's hidden states into a task's outputs, in one way for all families and tasks.
+"""Task heads: from the last hidden states to a task's outputs, in one way for all families and tasks.
 
 A head is a module of its own: it maps hidden states (texts, tokens, d) and an attention mask
 (texts, tokens), or None where nothing is padded, to one tensor or to several.

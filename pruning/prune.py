@@ -39,8 +39,8 @@ def prune_checkpoint(
         examples: the texts to calibrate on; a sentence embedder reads the texts of a pair one by one.
         settings: the budget, the hyperparameters, and the seed that the examples were drawn with.
         placement: where and in what precision the network runs; the model is on the CPU before and after.
-        journal_folder: where finished sublayers are kept, so that a killed run can go on.
-        progress: told how far the run is, from 0 to 1.
+        journal_folder: where finished sublayers are kept, so that a killed run can resume.
+        progress: called with how far the run is, from 0 to 1.
 
     Raises:
         CheckpointError: the checkpoint is pruned already.
@@ -79,7 +79,7 @@ def sensitivity_of(
 ) -> tuple[SensitivityCurve, ...]:
     """Measure how far the output of a dense checkpoint's model moves when each sublayer is cut; it stays as it is.
 
-    Pruning measures the same curves itself, unless it is given widths: this is for whoever chooses those.
+    Pruning measures the same curves itself, unless it is given widths: this is for callers that choose those.
     Arguments and errors are those of `prune_checkpoint`; of the settings only what concerns the texts is used.
     """
     prepared = _prepare(checkpoint, examples, settings, placement, journal_folder, progress)

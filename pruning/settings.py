@@ -1,4 +1,4 @@
-"""What a pruning run is asked to do."""
+"""Settings of a pruning run."""
 
 from typing import Annotated, Self
 

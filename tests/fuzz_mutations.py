@@ -17,8 +17,8 @@ from kprune_export.errors import ExitCode
 EXAMPLES = int(os.environ.get("KPRUNE_FUZZ_EXAMPLES", "12"))
 COMPLAINTS = {ExitCode.OK, ExitCode.BAD_INPUT, ExitCode.PARITY_FAILED, ExitCode.RUNTIME_MISSING}
 """All exit codes that a bad file may lead to: an internal error is none of them."""
-VERDICTS = {ExitCode.GATE_FAILED, ExitCode.UNDECIDED}
-"""Those of a changed recipe, or record of a sweep, that is still a good one: what it asks for is judged."""
+VERDICTS = {ExitCode.GATE_FAILED, ExitCode.INCONCLUSIVE}
+"""Those of a changed recipe, or record of a sweep, that is still a good one: what it asks for is evaluated."""
 CANARY = "canary"
 """The name of a folder beside the fuzzed one, which nothing may touch."""
 _DEPTHS = (500, 20_000)

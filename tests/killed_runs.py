@@ -1,4 +1,4 @@
-"""Runs the command line in forks of one process, notes every part that a run keeps, and kills it where it is told to.
+"""Runs the command line in forks of one process, notes every part that a run keeps, and kills it at a given part.
 
     python tests/killed_runs.py
 

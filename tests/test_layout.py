@@ -16,7 +16,7 @@ MODULE_NAME = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)+")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 BUILD_OUTPUTS = {"target", "build", "dist", "out", "lib", "bin", "wheels", "eggs", "parts", "sdist", "var", "env"}
 """Folder names that the standard ignore files of build systems leave out."""
-NAMELESS = {"utils", "helpers", "common", "misc", "record", "proof", "places", "turns", "spill"}
+NAMELESS = {"utils", "helpers", "common", "misc", "record", "places", "turns", "spill"}
 """Names that say nothing without their folder."""
 
 

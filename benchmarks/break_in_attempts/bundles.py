@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from break_in_attempts.judges import clean, no_crash, refused, snapshot, unchanged
+from break_in_attempts.checks import clean, no_crash, refused, snapshot, unchanged
 from break_in_attempts.scene import Kind, Scene, each, expect
 
 FILES = (
@@ -93,16 +93,16 @@ def _write(bundle: Path, **changes: Any) -> None:
     path.write_text(json.dumps({k: v for k, v in (json.loads(path.read_text()) | changes).items() if v is not ...}))
 
 
-_GATE = {"name": "min_speedup", "comparison": "≥", "limit": 2.0, "value": 1.0, "held": False, "detail": ""}
+_GATE = {"name": "min_speedup", "comparison": "≥", "limit": 2.0, "value": 1.0, "passed": False, "detail": ""}
 _CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "passed beside a broken gate": {"verdict": "passed", "gates": [_GATE]},
     "passed without gates": {"verdict": "passed", "gates": []},
-    "a gate that says it held": {"verdict": "passed", "gates": [{**_GATE, "held": True}]},
-    "a limit of nan": {"verdict": "passed", "gates": [{**_GATE, "held": True, "limit": float("nan")}]},
-    "a value of inf": {"verdict": "passed", "gates": [{**_GATE, "held": True, "value": float("inf")}]},
-    "a comparison of its own": {"verdict": "passed", "gates": [{**_GATE, "held": True, "comparison": "<"}]},
+    "a gate that says it passed": {"verdict": "passed", "gates": [{**_GATE, "passed": True}]},
+    "a limit of nan": {"verdict": "passed", "gates": [{**_GATE, "passed": True, "limit": float("nan")}]},
+    "a value of inf": {"verdict": "passed", "gates": [{**_GATE, "passed": True, "value": float("inf")}]},
+    "a comparison of its own": {"verdict": "passed", "gates": [{**_GATE, "passed": True, "comparison": "<"}]},
     "a verdict of its own": {"verdict": "excellent"},
-    "a gate of its own": {"verdict": "passed", "gates": [{**_GATE, "name": "max_beauty", "held": True}]},
+    "a gate of its own": {"verdict": "passed", "gates": [{**_GATE, "name": "max_beauty", "passed": True}]},
     "a reduction of nan": {"flops_reduction": float("nan")},
     "a share beyond one": {"held_out": {"source": "x", "texts": 1, "sha256": "0", "unknown_share": 7}},
     "gates of another type": {"gates": "none"},
@@ -130,7 +130,7 @@ def failed_gates(scene: Scene, verdict: str) -> None:
         *_reader(scene, "validate", bundle), "--min-speedup", 1000, "-o", scene.folder / "again"
     )  # fmt: skip
     clean(ended, (3, 6))
-    gates = [_GATE if verdict == "failed" else {**_GATE, "value": None, "held": False, "undecided": True}]
+    gates = [_GATE if verdict == "failed" else {**_GATE, "value": None, "passed": False, "inconclusive": True}]
     _write(bundle, verdict=verdict, gates=gates)
     scene.refuse(_reader(scene, "push", bundle), codes=(2, 3, 6))
 
@@ -271,7 +271,7 @@ KINDS = (
         "refused by all that read it",
         each(contradicts_itself, tuple(_CONTRADICTIONS)),
     ),
-    Kind("a bundle that did not pass", "not pushed", each(failed_gates, ("failed", "undecided"))),
+    Kind("a bundle that did not pass", "not pushed", each(failed_gates, ("failed", "inconclusive"))),
     Kind(
         "a manifest that permits pickles",
         "only the user's flag does",

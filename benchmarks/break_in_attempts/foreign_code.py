@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from break_in_attempts.judges import absent, clean, no_crash, refused
+from break_in_attempts.checks import absent, clean, no_crash, refused
 from break_in_attempts.scene import QUICK, Kind, Scene, each, expect
 
 MODULES = (

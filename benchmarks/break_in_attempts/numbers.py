@@ -1,6 +1,6 @@
 """Numbers that are infinite, no numbers, huge, negative or nothing, in flags and recipes."""
 
-from break_in_attempts.judges import cheap, no_crash, refused
+from break_in_attempts.checks import cheap, no_crash, refused
 from break_in_attempts.scene import QUICK, Attempt, Kind, Scene, each
 
 BAD = ("nan", "inf", "-1", "0", "1e400", "9" * 30, "١٢x")

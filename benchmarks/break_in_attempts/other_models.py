@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from break_in_attempts.judges import clean, mentions, refused
+from break_in_attempts.checks import clean, mentions, refused
 from break_in_attempts.scene import QUICK, Kind, Scene, each, expect
 
 COMMANDS = ("prune", "export", "prune-and-build")
@@ -160,7 +160,7 @@ def changed_before_validation(scene: Scene, change: str) -> None:
 
 
 def overwritten_in_mid_run(scene: Scene, moment: float, name: str) -> None:
-    """A training job overwrites the checkpoint while a run goes on: the run ends, or is about one model alone."""
+    """A training job overwrites the checkpoint during a run: the run ends, or is about one model alone."""
     model = scene.copy("classifier", "model")
 
     def spoil(_pid: int) -> None:

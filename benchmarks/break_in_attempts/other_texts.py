@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from break_in_attempts.judges import clean, mentions, refused
+from break_in_attempts.checks import clean, mentions, refused
 from break_in_attempts.scene import QUICK, Kind, Scene, each, expect
 
 _SCRIPTS = {
@@ -44,7 +44,7 @@ def partly_unknown(scene: Scene, every: int, said: bool) -> None:
     clean(ended)
     expect(("does not know" in " ".join(ended.err.split())) == said, "the share of unknown text and the warning differ")
     manifest = json.loads((scene.out / "manifest.json").read_text())
-    expect(manifest["calibration"]["unknown_share"] > 0, "the manifest does not tell the share of unknown text")
+    expect(manifest["calibration"]["unknown_share"] > 0, "the manifest does not state the share of unknown text")
 
 
 def _labelled(path: Path, labels: list[object], form: str) -> Path:
@@ -112,7 +112,7 @@ def _like(name: str, change: str) -> str:
 
 
 def reversed_integers(scene: Scene, gate: bool) -> None:
-    """Bare numbers in another order than the model's: said beside the metric, and its gate left undecided."""
+    """Bare numbers in another order than the model's: said beside the metric, and its gate left inconclusive."""
     answers = _answers(scene)
     path = _labelled(scene.folder / "dev.jsonl", [int(x == "negative") for x in answers], "jsonl")
     command = ("prune-and-build", scene.made.classifier, "-o", scene.out, *scene.texts, "--evaluation", path, *QUICK)
@@ -198,12 +198,12 @@ KINDS = (
     ),
     Kind(
         "numbers for classes in another order",
-        "said, and the gate undecided",
+        "said, and the gate inconclusive",
         each(reversed_integers, {"without a gate": (False,), "with --min-metric": (True,)}),
     ),
     Kind(
         "labels that are none of the model's",
-        "one sentence, or undecided",
+        "one sentence, or inconclusive",
         each(
             unusable_labels,
             (

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from break_in_attempts.judges import cheap, clean, no_crash, refused
+from break_in_attempts.checks import cheap, clean, no_crash, refused
 from break_in_attempts.scene import QUICK, Kind, Scene, each, expect
 
 _PRUNING = (*QUICK[:4], *QUICK[8:])

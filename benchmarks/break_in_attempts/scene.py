@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from break_in_attempts.judges import Broken, Ended, absent, refused, snapshot, unchanged
+from break_in_attempts.checks import Broken, Ended, absent, refused, snapshot, unchanged
 
 Act = Callable[["Scene"], None]
 QUICK = (
@@ -230,12 +230,12 @@ def _be_command(
         os._exit(code)
 
 
-def expect(held: bool, broken: str) -> None:
-    """Judge that something is so.
+def expect(holds: bool, broken: str) -> None:
+    """Check that something is so.
 
     Raises:
         Broken: it is not; the words say what is.
 
     """
-    if not held:
+    if not holds:
         raise Broken(broken)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from break_in_attempts.judges import Broken, clean, files_without, permissions, refused
+from break_in_attempts.checks import Broken, clean, files_without, permissions, refused
 from break_in_attempts.scene import QUICK, Kind, Scene, each, expect
 
 SECRET = "a-private-key-of-the-user"

@@ -14,7 +14,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from break_in_attempts.judges import Broken, clean, refused
+from break_in_attempts.checks import Broken, clean, refused
 from break_in_attempts.scene import Kind, Scene, each, expect
 
 

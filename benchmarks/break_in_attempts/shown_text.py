@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from break_in_attempts.judges import Broken, clean, no_crash, printable
+from break_in_attempts.checks import Broken, clean, no_crash, printable
 from break_in_attempts.scene import QUICK, Kind, Scene, each
 
 EVIL = {
@@ -31,7 +31,7 @@ HTML = {
 }
 MARKDOWN = {
     "a column": "a | b",
-    "a picture": "![x](http://example.com/x)",
+    "an image": "![x](http://example.com/x)",
     "a heading": "\n# x",
     "an HTML comment": "<!-- x",
 }

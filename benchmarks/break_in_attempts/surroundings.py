@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from break_in_attempts.judges import Broken, clean, no_crash, nothing_runs, refused
+from break_in_attempts.checks import Broken, clean, no_crash, nothing_runs, refused
 from break_in_attempts.scene import QUICK, Ended, Kind, Scene, each, expect
 
 _PRUNING = (*QUICK[:4], *QUICK[8:])

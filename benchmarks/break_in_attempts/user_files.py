@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from break_in_attempts.judges import Broken, clean, refused, snapshot, unchanged
+from break_in_attempts.checks import Broken, clean, refused, snapshot, unchanged
 from break_in_attempts.scene import QUICK, Attempt, Kind, Scene, each, expect
 
 PRECIOUS = "precious, and no file of this program"
@@ -164,7 +164,7 @@ def killed(scene: Scene, command: str, share: float) -> None:
 
 
 def lock_removed(scene: Scene, what: str) -> None:
-    """The lock of a run, or its work folder, is removed while it goes on, and a second run begins."""
+    """The lock of a run, or its work folder, is removed while it runs, and a second run begins."""
     ends = []
 
     def spoil(_pid: int) -> None:
@@ -189,7 +189,7 @@ def lock_removed(scene: Scene, what: str) -> None:
 
 
 def appears_meanwhile(scene: Scene, name: str) -> None:
-    """A file of the user's appears in the output folder while a run goes on."""
+    """A file of the user's appears in the output folder during a run."""
     stop = threading.Event()
 
     def put(_pid: int) -> None:

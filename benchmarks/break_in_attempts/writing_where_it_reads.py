@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from break_in_attempts.judges import snapshot, unchanged
+from break_in_attempts.checks import snapshot, unchanged
 from break_in_attempts.scene import Kind, Scene, each
 
 TEXTS = ("--calibration", "data/texts.txt")
@@ -118,7 +118,7 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "triton below its bundle": ("triton", "bundle", "-o", "bundle/triton"),
     "triton over a validation": ("triton", "bundle", "-o", "data", "--validated", "data"),
     "a table in its model": ("profile-target", "model", "-o", "model/table.json"),
-    "a picture in its model": ("profile-target", "model", "-o", "t.json", "--plot", "model/t.svg"),
+    "a plot in its model": ("profile-target", "model", "-o", "t.json", "--plot", "model/t.svg"),
 }
 _LINKS = ("the output a link", "the input a link", "a link above", "a view of links", "dots", "a link of a link")
 KINDS = (
@@ -155,7 +155,7 @@ KINDS = (
         each(
             each_other,
             {
-                "a picture over its table": ("profile-target", "model", "-o", "t.json", "--plot", "t.json"),
+                "a plot over its table": ("profile-target", "model", "-o", "t.json", "--plot", "t.json"),
                 "JUnit in the output": ("validate", "bundle", "-o", "out", "--junit", "out/j.xml"),
                 "JUnit as the output": ("prune-and-build", "model", "-o", "out", *TEXTS, "--junit", "out"),
             },

@@ -1,4 +1,4 @@
-"""What the processors did before and after a measurement."""
+"""Processor state before and after a measurement."""
 
 import os
 import re
@@ -21,7 +21,7 @@ class CpuMoment(BaseModel):
     slowest_mhz: float | None
     fastest_mhz: float | None
     """The clocks of the slowest and the fastest processor that the process may use; None where the system does not
-    tell. In a virtual machine it is what the host pretends."""
+    report them. In a virtual machine it is what the host reports."""
 
 
 def read_cpu(processors: Sequence[int] | None = None, cpus: Path = _CPUS, cpuinfo: Path = _CPUINFO) -> CpuMoment:

@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""Description of the machine that a measurement was made on."""
 
 import os
 import platform
@@ -50,7 +50,7 @@ class MachineRecord(BaseModel):
     """How many processors' time its control group may use; None without a CPU quota."""
     memory_gib: float
     governor: str | None
-    """The CPU frequency governor, where the system tells."""
+    """The CPU frequency governor, where the system reports it."""
     load_1min: float
     """The load average when the record was made."""
     gpu: GpuRecord | None = None

@@ -25,7 +25,7 @@ class GpuRecord(BaseModel):
     compute_capability: str
     memory_gib: float
     driver: str | None
-    """The version of NVIDIA's driver, where nvidia-smi tells it."""
+    """The version of NVIDIA's driver, where nvidia-smi reports it."""
     cuda: str | None
     """The CUDA version that torch was built with."""
 
@@ -50,6 +50,6 @@ def _driver() -> str | None:
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    lines = told.stdout.split() if told.returncode == 0 else []
+    queried = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    lines = queried.stdout.split() if queried.returncode == 0 else []
     return lines[0] if lines else None

@@ -1,4 +1,4 @@
-"""From a torch module to an ONNX graph that is proven to be the one that was asked for."""
+"""From a torch module to an ONNX graph, with checks that it is the one that was asked for."""
 
 import contextlib
 import io

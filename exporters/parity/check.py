@@ -2,7 +2,7 @@
 
 Names are compared first, then shapes, then values; of an output with values for each token, those that
 are not in padding. All failures are collected before anything is
-raised, and the first norm of the network that differs is named, so that one run tells the whole story.
+raised, and the first norm of the network that differs is named, so that one run is enough to find it.
 """
 
 from collections.abc import Callable, Sequence
@@ -157,7 +157,7 @@ def check_parity(
         shapes: the shapes to run.
         tolerance: how far a value may be off.
         locate: given the worst failing input, says where in the network the difference begins.
-        progress: told how far the comparison is.
+        progress: called with how far the comparison is.
         texts: batches of real texts. Where they are given, values are compared on them alone, and on synthetic inputs
             only names, shapes, and that all values are finite: the ranges of int8 were measured on real texts, and
             noise goes beyond them.

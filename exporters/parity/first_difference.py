@@ -1,4 +1,4 @@
-"""Where an ONNX graph begins to differ from its torch module: the first norm whose output is off."""
+"""First difference between an ONNX graph and its torch module: the first norm whose output is off."""
 
 from pathlib import Path
 from typing import Any

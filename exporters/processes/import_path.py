@@ -1,4 +1,4 @@
-"""Where this process, and the Python processes that it starts, import modules from: not from the working directory.
+"""Import path of this process and of the Python processes that it starts: without the working directory.
 
 ``python -m`` puts the working directory before the standard library. Where that is a downloaded checkpoint, a file in
 it that has the name of a module would run. This module itself imports only what Python has loaded when it starts, so

@@ -1,4 +1,4 @@
-"""Which runtimes this machine can run."""
+"""Runtimes that this machine can run."""
 
 import torch
 

@@ -38,7 +38,7 @@ def cuda_device(runtime: str) -> torch.device:
 class DeviceBuffers:
     """Memory for tensors by name, on the device and on the host, used again from call to call.
 
-    Host memory is pinned beside a GPU, as only then do copies go on without the host.
+    Host memory is pinned beside a GPU, as only then do copies run without the host.
 
     Args:
         device: where the device's memory is.

@@ -216,12 +216,12 @@ def operators_on_cpu(session: Any) -> frozenset[str]:
     https://onnxruntime.ai/docs/api/python/api_summary.html (get_provider_graph_assignment_info)
 
     Raises:
-        MissingRuntimeError: this ONNX Runtime does not tell.
+        MissingRuntimeError: this ONNX Runtime does not report it.
 
     """
     if not hasattr(session, "get_provider_graph_assignment_info"):
         raise MissingRuntimeError(
-            "This ONNX Runtime does not tell which provider runs a node, so work left to the CPU would go unseen: "
+            "This ONNX Runtime does not report which provider runs a node, so work left to the CPU would go unseen: "
             "install a newer onnxruntime-gpu."
         )
     return frozenset(

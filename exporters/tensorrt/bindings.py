@@ -1,4 +1,4 @@
-"""Which TensorRT bindings are there, and all that differs between them; nothing else asks for a version."""
+"""Installed TensorRT bindings, and all that differs between them; nothing else depends on a version."""
 
 import importlib
 from dataclasses import dataclass
@@ -117,7 +117,7 @@ def load_bindings(name: BindingsName = "tensorrt") -> Bindings:
 
 
 def is_supported(name: BindingsName, version: str) -> bool:
-    """Tell whether a version of the bindings is one that this package drives."""
+    """Return whether a version of the bindings is one that this package drives."""
     major, minor = (int(part) for part in version.split(".")[:2])
     return (10, 3) <= (major, minor) < (12, 0) if name == "tensorrt" else major == 1
 

@@ -20,11 +20,11 @@ from exporters.tensorrt.engine_record import NO_GPU, EngineRecord
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.network import load_graph, network_tensors, parse_network
 from exporters.tensorrt.precision_check import (
-    PrecisionProof,
+    PrecisionCheck,
+    check_network,
+    check_plan,
     compiled_in_log,
     inspect_engine,
-    prove_network,
-    prove_plan,
 )
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.progress import BuildProgress
@@ -67,7 +67,7 @@ class _Built:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     decomposable: tuple[str, ...]
-    proof: PrecisionProof
+    precision_check: PrecisionCheck
 
 
 def engine_from_onnx(
@@ -79,20 +79,20 @@ def engine_from_onnx(
     settings: EngineSettings = _DEFAULT_SETTINGS,
     progress: Callable[[float], None] = lambda _: None,
 ) -> EngineArtefact:
-    """Build an engine, prove its precision, and write it with its record, its log and its timing cache.
+    """Build an engine, check its precision, and write it with its record, its log and its timing cache.
 
-    The precision is that of the graph, which is strongly typed; it is proven before the build and after it.
+    The precision is that of the graph, which is strongly typed; it is checked before the build and after it.
     The files are NAME.plan, NAME.json, NAME.log and NAME.timing. They appear once all is done, the record last;
     where anything fails there are none.
 
     Args:
-        path: the ONNX file; attention may be the standard operator or taken apart.
+        path: the ONNX file; attention may be the standard operator or decomposed.
         spec: the model's inputs, outputs and longest sequence.
         precision: what the graph has to be in.
         folder: where the files go; it is there already.
         name: what they are called.
         settings: how to build.
-        progress: told the share of the build that is done; what it raises ends the build.
+        progress: called with the share of the build that is done; what it raises ends the build.
 
     Raises:
         MissingRuntimeError: TensorRT is not installed, or cannot start here.
@@ -124,7 +124,7 @@ def engine_from_onnx(
             inputs=built.inputs,
             outputs=built.outputs,
             precision=precision,
-            proof=built.proof,
+            precision_check=built.precision_check,
             builder_flags=settings.builder_flags,
             optimization_level=settings.optimization_level,
             workspace_mib=settings.workspace_mib,
@@ -170,7 +170,7 @@ def _build(
         ) from error
     network = parse_network(bindings, builder, logger, path, model)
     inputs, outputs = network_tensors(bindings, network, spec)
-    matmuls = prove_network(bindings, network, weights, precision)
+    matmuls = check_network(bindings, network, weights, precision)
     decomposable = bindings.decomposable_attention(network)
     config = _configure(bindings, builder, settings, log)
     config.progress_monitor = monitor
@@ -194,8 +194,8 @@ def _build(
         )
     information = _layer_information(bindings, logger, plan, log)
     weights_alone = not (settings.strip_plan or settings.version_compatible)
-    proof = prove_plan(matmuls, weights, precision, information, len(profiles), plan.nbytes, weights_alone)
-    return _Built(plan, bytes(config.get_timing_cache().serialize()), inputs, outputs, decomposable, proof)
+    checked = check_plan(matmuls, weights, precision, information, len(profiles), plan.nbytes, weights_alone)
+    return _Built(plan, bytes(config.get_timing_cache().serialize()), inputs, outputs, decomposable, checked)
 
 
 def _configure(bindings: Bindings, builder: Any, settings: EngineSettings, log: BuilderLog) -> Any:
@@ -239,7 +239,7 @@ def _configure(bindings: Bindings, builder: Any, settings: EngineSettings, log: 
 
 
 def _layer_information(bindings: Bindings, logger: Any, plan: Any, log: BuilderLog) -> tuple[str, str | None]:
-    """Return who tells of the compiled layers, and what they say; or why nobody does."""
+    """Return the source of information about the compiled layers and its text, or why there is none and None."""
     inspected = inspect_engine(bindings, logger, plan)
     if inspected is not None:
         return "the engine inspector", inspected

@@ -12,7 +12,7 @@ from exporters.hashing import file_sha256
 from exporters.machine.gpu import GpuRecord, describe_gpu
 from exporters.spec import TensorSpec
 from exporters.tensorrt.bindings import Bindings, BindingsName
-from exporters.tensorrt.precision_check import PrecisionProof
+from exporters.tensorrt.precision_check import PrecisionCheck
 from exporters.tensorrt.profiles import OptimizationProfile
 from exporters.tensorrt.settings import HardwareCompatibility
 from exporters.variant import Precision
@@ -32,14 +32,14 @@ class EngineRecord(Document):
         inputs: its inputs, in order.
         outputs: its outputs, in order.
         precision: what its weights are in.
-        proof: how that is known.
+        precision_check: how that is known.
         builder_flags: the members of BuilderFlag that were on.
         optimization_level: of the builder.
         workspace_mib: the limit, None where there was none of ours.
         hardware_compatibility: the other GPUs that it runs on.
         compute_capabilities: the GPUs that it was built for ahead of time.
-        profiling_verbosity: what it tells of its layers.
-        decomposable_attention: the attention layers that TensorRT may take apart where it has no kernel for them.
+        profiling_verbosity: the detail in which it describes its layers.
+        decomposable_attention: the attention layers that TensorRT may decompose where it has no kernel for them.
         onnx_sha256: the hash of the ONNX file.
         onnx_data_sha256: the hashes of its files of external data, by name.
         plan_sha256: the hash of the plan.
@@ -53,7 +53,7 @@ class EngineRecord(Document):
 
     noun, error, remedy = "record of an engine", EngineError, "build the engine again"
     format: Literal["kprune-engine"] = "kprune-engine"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     bindings: BindingsName
     bindings_version: str
     gpu: GpuRecord | None
@@ -62,7 +62,7 @@ class EngineRecord(Document):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: Precision
-    proof: PrecisionProof
+    precision_check: PrecisionCheck
     builder_flags: tuple[str, ...]
     optimization_level: int
     workspace_mib: int | None

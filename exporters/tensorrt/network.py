@@ -40,7 +40,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
 
 
 def parse_network(bindings: Bindings, builder: Any, logger: Any, path: Path, model: onnx.ModelProto) -> Any:
-    """Parse an ONNX file into a new, strongly typed network; ``model`` is the same file, to tell where errors are.
+    """Parse an ONNX file into a new, strongly typed network; ``model`` is the same file, to locate errors.
 
     Raises:
         EngineError: TensorRT refuses nodes; the message names all of them, with the modules that they came from.

@@ -1,4 +1,4 @@
-"""Where in the model a node of its ONNX graph came from."""
+"""Origin in the model of a node of its ONNX graph."""
 
 from collections import deque
 
@@ -9,7 +9,7 @@ def origin_of(model: onnx.ModelProto, index: int) -> str | None:
     """Return the module whose parameter stands nearest to a node, ``encoder.layer.3.attention`` for example.
 
     An export names initializers after the parameters that they are, and parameters after the modules that own
-    them; a node without a parameter is told by the nearest one that has, before it rather than behind it.
+    them; a node without a parameter is identified by the nearest one that has, before it rather than behind it.
 
     Args:
         model: the graph.

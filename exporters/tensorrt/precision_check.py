@@ -1,4 +1,4 @@
-"""The proof that an engine is in the precision asked for: by its network, its compiled layers, and its size."""
+"""Checks that an engine is in the precision asked for: by its network, its compiled layers, and its size."""
 
 import json
 import re
@@ -32,17 +32,17 @@ _TELLING_BYTES = 32 * 2**20
 """A plan holds megabytes of kernels; its size says something of weights only where they are more than that."""
 
 
-class PrecisionProof(BaseModel):
+class PrecisionCheck(BaseModel):
     """What shows in which precision an engine computes.
 
     Attributes:
         matmuls: how many products with a weight the network has, by format, as TensorRT types them.
         compiled: how many numbers the weight matrices of the compiled layers hold, by format; where layers are
-            listed once for each profile, so are their weights. None where the compiler does not tell.
-        compiled_from: who told: the engine inspector, or the builder's log; or why nobody did.
+            listed once for each profile, so are their weights. None where the compiler does not report them.
+        compiled_from: the source: the engine inspector, or the builder's log; or why there is none.
         weight_bytes: the bytes of the graph's weights.
         plan_bytes: the bytes of the plan.
-        size_tells: whether the weights are so large beside kernels that the plan's size says in what format they are.
+        size_decides: whether the weights are so large beside kernels that the plan's size shows their format.
 
     """
 
@@ -53,10 +53,10 @@ class PrecisionProof(BaseModel):
     compiled_from: str
     weight_bytes: int
     plan_bytes: int
-    size_tells: bool
+    size_decides: bool
 
 
-def prove_network(bindings: Bindings, network: Any, weights: GraphWeights, precision: Precision) -> dict[str, int]:
+def check_network(bindings: Bindings, network: Any, weights: GraphWeights, precision: Precision) -> dict[str, int]:
     """Count the products with a weight in a parsed network by format, and refuse it if they are not the graph's.
 
     Raises:
@@ -119,10 +119,10 @@ def weights_by_format(information: str) -> dict[str, int]:
     """Count the numbers in the weight matrices that layer information, text or JSON, lists as constants."""
     found: Counter[str] = Counter()
     if information.lstrip().startswith("{"):
-        for told in json.loads(information).get("Layers", ()):
-            if not isinstance(told, dict):
-                continue  # a name alone, as of engines that tell no more
-            for constant in told.get("Constants", ()):
+        for listed in json.loads(information).get("Layers", ()):
+            if not isinstance(listed, dict):
+                continue  # a name alone, as of engines that list no more
+            for constant in listed.get("Constants", ()):
                 _count(
                     found,
                     constant.get("Dimensions", ()),
@@ -137,7 +137,7 @@ def weights_by_format(information: str) -> dict[str, int]:
     return dict(found)
 
 
-def prove_plan(
+def check_plan(
     matmuls: dict[str, int],
     weights: GraphWeights,
     precision: Precision,
@@ -145,15 +145,15 @@ def prove_plan(
     profiles: int,
     plan_bytes: int,
     weights_alone: bool,
-) -> PrecisionProof:
-    """Put the proof together from what a build has left.
+) -> PrecisionCheck:
+    """Put the check together from what a build has left.
 
     Args:
-        matmuls: from `prove_network`.
+        matmuls: from `check_network`.
         weights: the graph's.
         precision: what was asked for.
-        information: who tells of the compiled layers, and what; or why nobody does, and None.
-        profiles: how many optimization profiles it has: the compiled layers may be told once for each.
+        information: the source of information about the compiled layers and its text; or why there is none, and None.
+        profiles: how many optimization profiles it has: the compiled layers may be listed once for each.
         plan_bytes: the size of the plan.
         weights_alone: whether it holds all weights, and beside them kernels alone: nothing was stripped, and no
             runtime added.
@@ -162,36 +162,36 @@ def prove_plan(
         EngineError: the compiled layers or the plan's size show another precision.
 
     """
-    told_by, text = information
+    source, text = information
     compiled = weights_by_format(text) if text is not None else None
     if compiled == {}:
-        compiled, told_by = None, f"{told_by} lists no weights"
+        compiled, source = None, f"{source} lists no weights"
     if compiled is not None:
         others = {kind: count / profiles for kind, count in compiled.items() if kind != precision}
         strange = sum(max(0, count - weights.elements.get(kind, 0)) for kind, count in others.items())
         if strange > _FOLDED * sum(weights.elements.values()):
             raise EngineError(
-                f"The compiled engine is not {precision}: {told_by} lists weights of {_listed(compiled)} numbers, "
+                f"The compiled engine is not {precision}: {source} lists weights of {_listed(compiled)} numbers, "
                 f"but the graph's are {_listed(weights.elements)}."
             )
-    tells = weights.size_bytes >= _TELLING_BYTES and weights_alone
-    if tells and not _ENOUGH * weights.size_bytes <= plan_bytes <= _MOST * weights.size_bytes + _TELLING_BYTES / 2:
+    decides = weights.size_bytes >= _TELLING_BYTES and weights_alone
+    if decides and not _ENOUGH * weights.size_bytes <= plan_bytes <= _MOST * weights.size_bytes + _TELLING_BYTES / 2:
         raise EngineError(
             f"The plan has {plan_bytes:,} bytes, but the {precision} weights have {weights.size_bytes:,}: "
             "the engine holds them in another precision."
         )
-    return PrecisionProof(
+    return PrecisionCheck(
         matmuls=matmuls,
         compiled=compiled,
-        compiled_from=told_by,
+        compiled_from=source,
         weight_bytes=weights.size_bytes,
         plan_bytes=plan_bytes,
-        size_tells=tells,
+        size_decides=decides,
     )
 
 
 def _source(bindings: Bindings, tensor: Any, makers: dict[str, Any]) -> tuple[bool, bool]:
-    """Tell of a tensor whether it is made of a constant, and whether it was quantized on the way."""
+    """Return whether a tensor is made of a constant, and whether it was quantized on the way."""
     kinds = bindings.module.LayerType
     layout = (kinds.SHUFFLE, kinds.IDENTITY)
     passing = (*layout, kinds.CAST, kinds.QUANTIZE, kinds.DEQUANTIZE)

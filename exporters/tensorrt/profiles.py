@@ -61,7 +61,7 @@ class OptimizationProfile:
         check_shapes((self.max,), max_positions)
 
     def admits(self, shape: Shape) -> bool:
-        """Tell whether a shape lies within the profile."""
+        """Return whether a shape lies within the profile."""
         return (
             self.min.batch <= shape.batch <= self.max.batch and self.min.sequence <= shape.sequence <= self.max.sequence
         )

@@ -1,4 +1,4 @@
-"""How far a build is, from TensorRT's own progress monitor."""
+"""Progress of a build, from TensorRT's own progress monitor."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,7 @@ class BuildProgress:
     is stopped, and `raise_if_failed` raises it.
 
     Args:
-        report: told the share that is done, from 0 to 1.
+        report: called with the share that is done, from 0 to 1.
 
     """
 
@@ -29,7 +29,7 @@ class BuildProgress:
             self._phases[phase] = (parent, max(1, steps), 0)
 
     def step(self, phase: str, step: int) -> bool:
-        """Note that a step, counted from 0, is done; return whether the build shall go on."""
+        """Note that a step, counted from 0, is done; return whether the build shall continue."""
         with self._lock:
             if phase in self._phases:
                 parent, steps, _ = self._phases[phase]
@@ -40,7 +40,7 @@ class BuildProgress:
                 self._share = share
                 try:
                     self._report(share)
-                except BaseException as error:  # it goes on where Python can raise again
+                except BaseException as error:  # raised again where Python can
                     self._error = error
             return self._error is None
 

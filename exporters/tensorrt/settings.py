@@ -1,4 +1,4 @@
-"""What can be asked of an engine build."""
+"""Settings of an engine build."""
 
 import re
 from pathlib import Path
@@ -46,7 +46,7 @@ class EngineSettings(BaseModel):
     weight_streaming: bool = False
     """Whether weights can stay in host memory while the engine runs."""
     profiling_verbosity: Literal["none", "layer_names_only", "detailed"] = "detailed"
-    """What the engine tells of its layers; with ``detailed`` the compiled layers' types can be proven."""
+    """The detail in which the engine describes its layers; ``detailed`` lets the compiled layers' types be checked."""
     tf32: bool = False
     """Whether fp32 products may round their inputs to 10 bits of mantissa. TensorRT's default is yes; ours is no,
     because an fp32 engine then fails the parity that fp32 promises: TF32 has an error near that of fp16."""

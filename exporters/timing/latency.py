@@ -131,7 +131,7 @@ class LatencyReport(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: Literal["kprune-latency"] = "kprune-latency"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     runtime: str
     method: str
     subject: Measured
@@ -139,14 +139,14 @@ class LatencyReport(BaseModel):
     affinity: tuple[int, ...] = ()
     """The numbers of the processors that the runners might use."""
     shapes: tuple[ShapeLatency, ...]
-    twin_shapes: tuple[ShapeLatency, ...] = ()
+    baseline_shapes: tuple[ShapeLatency, ...] = ()
     """The same against the dense model in the same precision, where that is not fp32: what pruning gained."""
 
     @property
     def noise_reasons(self) -> dict[str, str]:
         """Why times cannot be relied on, by the shapes at which they cannot."""
         reasons: dict[str, str] = {}
-        for shape in (*self.shapes, *self.twin_shapes):
+        for shape in (*self.shapes, *self.baseline_shapes):
             if shape.noise_reason:
                 reasons.setdefault(shape.shape, shape.noise_reason)
         return reasons
@@ -180,7 +180,7 @@ def measure_latency(
         subject: the models' sizes, the threads and the machine, for the record.
         place: in which process or processes the runners run, and with which threads, in words, for the record.
         settings: how long to measure.
-        progress: told how far the measurement is.
+        progress: called with how far the measurement is.
         timer: how calls are timed; by the host's clock unless given.
         again: the dense model opened a second time, to check the machine with.
         parts: where finished shapes are kept and taken from.
@@ -308,9 +308,9 @@ def alternate(
         runners: both prepared by the timer with the feeds.
         feeds: what they are called with.
         settings: how long.
-        progress: told the share that is done.
+        progress: called with the share that is done.
         timer: how calls are timed.
-        threads: how many threads each runs with, which tells whether they wait for each other.
+        threads: how many threads each runs with, which determines whether they wait for each other.
 
     """
     watch = None if timer.gpu() else Watch({runner.process_id for runner in runners}, threads)

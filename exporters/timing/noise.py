@@ -1,4 +1,4 @@
-"""How far times can be trusted: by a model timed against itself, and by what kept threads from the processors."""
+"""Reliability of timings: by a model timed against itself, and by what kept threads from the processors."""
 
 import contextlib
 import operator
@@ -59,7 +59,7 @@ class Disturbance(BaseModel):
     """What the kernel counted while something was timed, for all threads of the processes that it was timed in.
 
     Attributes:
-        ran_s: how long they ran, in seconds of a processor's time; None where the kernel does not tell.
+        ran_s: how long they ran, in seconds of a processor's time; None where the kernel does not report it.
         waited_s: how long they could have run and waited for a processor; None likewise.
         expected_waiting: the share of waiting that follows from timing more threads than there are processors.
         throttled_periods: the periods in which a CPU quota stopped them; None where there is no quota.
@@ -78,7 +78,7 @@ class Disturbance(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def quiet(self) -> bool:
-        """Whether times can be trusted, as far as this tells."""
+        """Whether times can be trusted, as far as this shows."""
         return self.unexpected_waiting <= BUSY_SHARE and not self.throttled_periods
 
     @property

@@ -1,4 +1,4 @@
-"""How long calls take: by the host's clock, or by another that a `Timer` brings."""
+"""Timers of calls: the host's clock, or another."""
 
 import time
 from dataclasses import dataclass

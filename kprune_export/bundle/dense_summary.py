@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from exporters.variant import REFERENCE, Variant
-from kprune_export.bundle.variant_report import DenseProof, VariantProof
+from kprune_export.bundle.variant_report import DenseVariantReport, VariantReport
 from kprune_export.evaluation.fidelity import FidelityMeasure
 
 
@@ -51,31 +51,31 @@ class DenseSummary(BaseModel):
     problem: str | None = None
 
 
-def dense_summaries(proofs: Sequence[VariantProof], dense: Sequence[DenseProof]) -> tuple[DenseSummary, ...]:
+def dense_summaries(reports: Sequence[VariantReport], dense: Sequence[DenseVariantReport]) -> tuple[DenseSummary, ...]:
     """Return the dense model in fp32, in each runtime that was timed, and in the precisions that were measured."""
     in_fp32: dict[str, DenseSummary] = {}
-    for proof in sorted(proofs, key=lambda proof: proof.latency is None):
-        name = str(Variant(proof.variant.runtime if proof.latency else REFERENCE.runtime, REFERENCE.precision))
-        if proof.fidelity is not None and name not in in_fp32:
-            shapes = proof.latency.shapes if proof.latency else ()
+    for report in sorted(reports, key=lambda report: report.latency is None):
+        name = str(Variant(report.variant.runtime if report.latency else REFERENCE.runtime, REFERENCE.precision))
+        if report.fidelity is not None and name not in in_fp32:
+            shapes = report.latency.shapes if report.latency else ()
             in_fp32[name] = DenseSummary(
                 variant=name,
-                onnx_bytes=proof.latency.subject.dense_bytes if proof.latency else None,
+                onnx_bytes=report.latency.subject.dense_bytes if report.latency else None,
                 fidelity=(),
-                metrics=tuple(DenseMetric(name=x.name, value=x.dense) for x in proof.fidelity.metrics),
+                metrics=tuple(DenseMetric(name=x.name, value=x.dense) for x in report.fidelity.metrics),
                 latency=tuple(DenseShape(shape=x.shape, p50_ms=x.dense.p50_ms, speedup=1.0) for x in shapes),
             )
     return (*in_fp32.values(), *map(_of_dense, dense))
 
 
-def _of_dense(proof: DenseProof) -> DenseSummary:
-    metrics = proof.fidelity.metrics if proof.fidelity else ()
-    shapes = proof.latency.shapes if proof.latency else ()
+def _of_dense(report: DenseVariantReport) -> DenseSummary:
+    metrics = report.fidelity.metrics if report.fidelity else ()
+    shapes = report.latency.shapes if report.latency else ()
     return DenseSummary(
-        variant=proof.variant,
-        onnx_bytes=proof.size_bytes,
-        fidelity=proof.fidelity.measures if proof.fidelity else (),
+        variant=report.variant,
+        onnx_bytes=report.size_bytes,
+        fidelity=report.fidelity.measures if report.fidelity else (),
         metrics=tuple(DenseMetric(name=x.name, value=x.pruned) for x in metrics),
         latency=tuple(DenseShape(shape=x.shape, p50_ms=x.pruned.p50_ms, speedup=x.speedup) for x in shapes),
-        problem=proof.problem,
+        problem=report.problem,
     )

@@ -1,4 +1,4 @@
-"""What a repository of the Hugging Face hub holds before a push, and what the push would do to it."""
+"""State of a Hugging Face hub repository before a push, and the changes that the push would make."""
 
 import contextlib
 import tempfile

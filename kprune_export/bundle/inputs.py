@@ -1,6 +1,6 @@
-"""Where the inputs of a bundle are on this machine, which the bundle itself does not say.
+"""Paths of a bundle's inputs on this machine, which the bundle itself does not contain.
 
-A bundle is made to be published, and paths tell of whoever made it. So a manifest and a report give the names of what
+A bundle is made to be published, and paths reveal who made it. So a manifest and a report give the names of what
 lies elsewhere, and hashes; the paths stay in the state folder of the user who made the bundle
 (https://specifications.freedesktop.org/basedir-spec/latest), under the hash of the manifest, so that a bundle can be
 validated again on the same machine, wherever it has been moved.

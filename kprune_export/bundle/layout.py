@@ -1,4 +1,4 @@
-"""Where everything is in an output folder."""
+"""Paths in an output folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +22,8 @@ REPORT = "report.html"
 SBOM = "sbom.json"
 TRITON = "triton"
 """A Triton model repository made from the bundle's own files."""
+REPOSITORY_RECORD = "kprune-triton.json"
+"""The record in a model repository; Triton takes only folders for models."""
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.sig"
 

@@ -111,7 +111,7 @@ class Manifest(Document):
     """A bundle's manifest; it is written last, so a folder without one is not a finished bundle.
 
     Attributes:
-        verdict: None where a run proves nothing, as pruning alone.
+        verdict: None where a run validates nothing, as pruning alone.
         warnings: figures that are low by any standard, whatever the gates are.
         commit: of the repository that the run was started in, if it was in one.
         notes: sentences about what the results do not cover, as code of the checkpoint's own that was not run.
@@ -121,7 +121,7 @@ class Manifest(Document):
 
     noun, error = "manifest", BundleError
     format: Literal["kprune-bundle"] = "kprune-bundle"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     command: str
     verdict: Verdict | None
     gates: tuple[GateResult, ...]
@@ -151,7 +151,7 @@ class Manifest(Document):
 
     @property
     def repeatable_recipe(self) -> dict[str, Any]:
-        """The recipe without the permissions in it: whoever repeats a run gives these again, not the bundle."""
+        """The recipe without the permissions in it: they are given again when a run is repeated, not the bundle."""
         return {name: value for name, value in self.recipe.items() if name not in PERMISSIONS}
 
     @classmethod
@@ -165,8 +165,7 @@ class Manifest(Document):
         path = bundle / MANIFEST
         if is_unfinished(bundle):
             raise BundleError(
-                f"{bundle} holds an unfinished run: wait if it is going on, else run the same command again to go on "
-                "where it stopped."
+                f"{bundle} holds an unfinished run: wait if it is running, else run the same command again."
             )
         if path.is_symlink():
             raise BundleError(f"{path} is a symbolic link, so that it is not of this bundle: put a copy in its place.")

@@ -180,7 +180,7 @@ def _measured(figures: CardFigures | None) -> str:
     names = (measure.name for measure in first.measures)
     headings = ("variant", *(name.replace("_", " ") for name in (*names, *metrics)))
     about = f"On {first.texts} texts that pruning has not seen, against the dense model in fp32"
-    gates = [(x.name, x.asked, x.measured, "yes" if x.held else "no", x.detail) for x in figures.gates]
+    gates = [(x.name, x.asked, x.measured, "yes" if x.passed else "no", x.detail) for x in figures.gates]
     parts = [
         markdown_table(Section("Fidelity", headings, tuple(rows))),
         markdown_text(f"{about}{'; metrics are against labels' if metrics else ''}. Speed is in report.html."),

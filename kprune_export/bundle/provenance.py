@@ -1,4 +1,4 @@
-"""Where a bundle was made: the commit of the working directory's repository.
+"""Provenance of a bundle: the commit of the working directory's repository.
 
 Git itself is not asked. A repository's own configuration can name programs that git runs, filters, hooks and monitors
 among them, and the working directory may be a downloaded checkpoint. Its files are read instead:
@@ -20,7 +20,7 @@ _MOST_LINKS = 5
 class CommitRecord(BaseModel):
     """A git commit.
 
-    Whether files differed from it is not recorded: only git could tell, by running the filters that the repository
+    Whether files differed from it is not recorded: only git could find out, by running the filters that the repository
     names. Manifests of earlier versions say so under ``modified``, which is ignored.
 
     Attributes:

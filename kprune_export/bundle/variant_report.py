@@ -1,4 +1,4 @@
-"""What is proven of each variant of a bundle, and the files that it is kept in."""
+"""Reports on each variant of a bundle, and the files that contain them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Reports(Document, Generic[ReportT]):
 
 
 @dataclass(frozen=True)
-class VariantProof:
+class VariantReport:
     """All that is known of one variant.
 
     Attributes:
@@ -84,7 +84,7 @@ class VariantProof:
 
 
 @dataclass(frozen=True)
-class DenseProof:
+class DenseVariantReport:
     """What is known of one of the dense model's own variants, which a pruned model has to be better than.
 
     Attributes:
@@ -106,7 +106,7 @@ class DenseProof:
         return self.latency.subject.pruned_bytes if self.latency else None
 
 
-def read_dense_proofs(files: Callable[[str], Path]) -> tuple[DenseProof, ...]:
+def read_dense_reports(files: Callable[[str], Path]) -> tuple[DenseVariantReport, ...]:
     """Read what a run that measures found of the dense model's own variants.
 
     Args:
@@ -115,14 +115,14 @@ def read_dense_proofs(files: Callable[[str], Path]) -> tuple[DenseProof, ...]:
     """
     fidelity, latency = Reports[FidelityReport].read(files(FIDELITY)), Reports[LatencyReport].read(files(LATENCY))
     return tuple(
-        DenseProof(name, fidelity.dense.get(name), latency.dense.get(name), fidelity.problems.get(name))
+        DenseVariantReport(name, fidelity.dense.get(name), latency.dense.get(name), fidelity.problems.get(name))
         for name in dict.fromkeys((*fidelity.dense, *fidelity.problems))
     )
 
 
-def read_proofs(
+def read_variant_reports(
     variants: Sequence[Variant], files: Callable[[str], Path], *, measures: bool, timed: bool = True
-) -> tuple[VariantProof, ...]:
+) -> tuple[VariantReport, ...]:
     """Read what a run's stages found of each variant.
 
     Args:
@@ -137,7 +137,7 @@ def read_proofs(
     fidelity = Reports[FidelityReport].read(files(FIDELITY)).variants if measures else {}
     latency = Reports[LatencyReport].read(files(LATENCY)).variants if measures and timed else {}
     return tuple(
-        VariantProof(
+        VariantReport(
             variant=variant,
             graph=graphs[str(variant)],
             parity=parity.get(str(variant)),

@@ -30,7 +30,7 @@ class FidelityWarning(BaseModel):
     message: str
 
 
-Verdict = Literal["passed", "failed", "undecided", "not gated"]
+Verdict = Literal["passed", "failed", "inconclusive", "not gated"]
 
 Tone = Literal["good", "neutral", "caution", "bad"]
 """How a verdict is coloured."""
@@ -40,11 +40,11 @@ _QUALITY = ("min_agreement", "min_metric", *RETRIEVAL_GATES)
 
 
 class GateResult(BaseModel):
-    """One gate: what was asked, what was measured, and whether it held.
+    """One gate: what was asked, what was measured, and whether it passed.
 
     Attributes:
-        undecided: whether what was measured does not tell, on a noisy machine or by labels in an unknown order;
-            `held` is then false, without the gate being broken.
+        inconclusive: whether the measurement does not decide, on a noisy machine or by labels in an unknown order;
+            `passed` is then false, without the gate being broken.
         caveat: what limits the statement, as a clause; empty where nothing does.
 
     """
@@ -55,17 +55,17 @@ class GateResult(BaseModel):
     comparison: Literal["≥", "≤"]
     limit: float
     value: float
-    held: bool
+    passed: bool
     detail: str
-    undecided: bool = False
+    inconclusive: bool = False
     caveat: str = ""
 
     @model_validator(mode="after")
-    def _held_by_its_value(self) -> Self:
+    def _passed_by_its_value(self) -> Self:
         kept = self.value >= self.limit if self.comparison == "≥" else self.value <= self.limit
-        if self.held != (kept and not self.undecided):
+        if self.passed != (kept and not self.inconclusive):
             raise ValueError(
-                f"the gate {self.name} is recorded as {'passed' if self.held else 'not passed'}, but {self.value:g} "
+                f"the gate {self.name} is recorded as {'passed' if self.passed else 'not passed'}, but {self.value:g} "
                 f"{self.comparison} {self.limit:g} is {'true' if kept else 'false'}"
             )
         return self
@@ -78,7 +78,7 @@ class GateResult(BaseModel):
     @property
     def broken(self) -> bool:
         """Whether it is known not to hold."""
-        return not self.held and not self.undecided
+        return not self.passed and not self.inconclusive
 
     @property
     def about_quality(self) -> bool:
@@ -105,7 +105,7 @@ def verdict_of(gates: Sequence[GateResult]) -> Verdict:
         return "not gated"
     if any(gate.broken for gate in gates):
         return "failed"
-    return "undecided" if any(gate.undecided for gate in gates) else "passed"
+    return "inconclusive" if any(gate.inconclusive for gate in gates) else "passed"
 
 
 def in_words(
@@ -119,22 +119,22 @@ def in_words(
 
 
 def _outcome(verdict: Verdict, gates: Sequence[GateResult]) -> str:
-    broken, undecided = sum(gate.broken for gate in gates), [gate for gate in gates if gate.undecided]
+    broken, inconclusive = sum(gate.broken for gate in gates), [gate for gate in gates if gate.inconclusive]
     if verdict == "not gated":
         return "not gated: parity holds, and no gates were set"
     if broken:
         return f"failed: {broken} of {len(gates)} gates did not hold"
-    if any(gate.name == "min_metric" for gate in undecided):
-        return f"undecided: what was measured does not decide {len(undecided)} of {len(gates)} gates"
-    if undecided:
-        return f"undecided: the machine is too noisy to judge {len(undecided)} of {len(gates)} gates"
+    if any(gate.name == "min_metric" for gate in inconclusive):
+        return f"inconclusive: what was measured does not decide {len(inconclusive)} of {len(gates)} gates"
+    if inconclusive:
+        return f"inconclusive: the machine is too noisy to evaluate {len(inconclusive)} of {len(gates)} gates"
     about = "" if any(gate.about_quality for gate in gates) else ", none of which is about fidelity"
     return f"passed: parity holds, and every gate{about}"
 
 
 def tone_of(verdict: Verdict | None, gates: Sequence[GateResult], warnings: Sequence[FidelityWarning]) -> Tone:
     """Return how a verdict is to be coloured: good only if fidelity was gated, every gate passed, and nothing warns."""
-    if verdict in ("failed", "undecided"):
+    if verdict in ("failed", "inconclusive"):
         return "bad"
     if warnings:
         return "caution"

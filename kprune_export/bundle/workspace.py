@@ -1,7 +1,7 @@
 """Building a bundle beside the one that is there, and putting it in its place.
 
 A finished stage's files and its record stay in the run's own folder, hidden in the output folder, until the whole
-bundle is published: a run that is killed loses at most the stage it was in, and whoever reads the output folder sees a
+bundle is published: a run that is killed loses at most the stage it was in, and a reader of the output folder sees a
 manifest only where everything that it lists is there.
 """
 

@@ -1,1 +1,1 @@
-"""What a build server shows of a run: its checks as JUnit XML, and a step summary of GitHub Actions."""
+"""Files for build servers: checks as JUnit XML, and a step summary for GitHub Actions."""

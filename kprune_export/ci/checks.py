@@ -1,4 +1,4 @@
-"""What was checked in a run, one thing each: every gate, and the parity of every variant."""
+"""Checks of a run: each gate, and the parity of each variant."""
 
 from typing import Literal
 
@@ -62,6 +62,6 @@ def _of_warning(warning: FidelityWarning) -> Check:
 
 
 def _outcome(gate: GateResult) -> Literal["passed", "failed", "error"]:
-    if gate.undecided:
+    if gate.inconclusive:
         return "error"
-    return "passed" if gate.held else "failed"
+    return "passed" if gate.passed else "failed"

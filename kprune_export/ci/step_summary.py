@@ -1,4 +1,4 @@
-"""What a run came to as Markdown, for the summary of a step in GitHub Actions."""
+"""Run outcome as Markdown, for the step summary of GitHub Actions."""
 
 from collections.abc import Sequence
 

@@ -41,9 +41,9 @@ TRACEBACK_VARIABLE = "KPRUNE_EXPORT_TRACEBACK"
 app = typer.Typer(
     name="kprune-export",
     cls=Group,
-    help="Prune a fine-tuned encoder without retraining, export it, and prove what ships.",
-    epilog="Exit codes: 0 all held, 1 internal error, 2 bad input, 3 a gate failed, 4 parity failed, "
-    "5 a runtime is missing, 6 a gate is undecided, 130 interrupted, 143 terminated.",
+    help="Prune a fine-tuned encoder without retraining, export it, and validate what ships.",
+    epilog="Exit codes: 0 all gates passed, 1 internal error, 2 bad input, 3 a gate failed, 4 parity failed, "
+    "5 a runtime is missing, 6 a gate is inconclusive, 130 interrupted, 143 terminated.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

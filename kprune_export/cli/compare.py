@@ -49,7 +49,7 @@ def compare(
 
     Measures how far each is from the dense model on held-out texts, and the task's metric where they have labels.
     Writes compare.md (tables, the best of each row in bold), compare.svg (the same over FLOPs removed, with error
-    bars) and compare.json. A comparison that is stopped goes on where it was; methods, rates and seeds can be added
+    bars) and compare.json. A comparison that is stopped resumes; methods, rates and seeds can be added
     later.
 
     The methods:
@@ -64,11 +64,15 @@ def compare(
 
     - **magnitude**: the smallest weights for each FLOP go, nothing is tuned (a baseline)
 
-    - **random**: units go by lot, decided by the seed, nothing is tuned (a baseline)
+    - **random**: units are removed at random (seeded), nothing is tuned (a baseline)
 
     Example: kprune-export compare ./my-classifier -o comparison --methods kprune,kwon2022 --rates 0.5,0.7
     --calibration train.tsv --evaluation dev.tsv
     """
+    from kprune_export.cli.early_checks import check_inputs
+    from kprune_export.recipe.recipe import Recipe
+
+    check_inputs(Recipe.build(None, settings, typed=True))
     from kprune_export.cli.console import ConsoleReporter
     from kprune_export.experiments.compare.request import ComparisonRequest
     from kprune_export.experiments.compare.run import compare as run

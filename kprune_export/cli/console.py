@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on and when it ends."""
+"""Terminal output during a run and at its end."""
 
 import contextlib
 import logging

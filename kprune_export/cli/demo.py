@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kprune_export.cli import options
-from kprune_export.cli.running import run_recipe
+from kprune_export.cli.running import pipeline, run_recipe
 
 
 def demo(
@@ -21,10 +21,9 @@ def demo(
     from kprune_export.bundle.layout import REPORT
     from kprune_export.cli.console import output_console
     from kprune_export.demo import demo_model
-    from kprune_export.pipeline import run as pipeline
 
     settings = {"model": str(demo_model()), "output": output, "flops_reduction": 0.5, "precision": "fp32,int8"}
-    code = run_recipe(pipeline.prune_and_build, None, settings, as_json=json_output)
+    code = run_recipe(pipeline("prune_and_build"), None, settings, as_json=json_output)
     if not json_output:
         output_console().print(f"Open the report: {(output / REPORT).resolve()}", markup=False)
     return code

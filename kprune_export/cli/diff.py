@@ -28,6 +28,11 @@ def diff(
 
     Example: kprune-export diff released candidate --markdown > comment.md
     """
+    from kprune_export.cli.early_checks import check_bundles
+
+    if markdown and json_output:
+        raise RecipeError("--markdown and --json exclude each other: choose one.")
+    check_bundles(before, after)
     from kprune_export.cli.console import output_console
     from kprune_export.cli.results import section_table
     from kprune_export.diff.compute import diff_bundles
@@ -35,8 +40,6 @@ def diff(
     from kprune_export.diff.sections import sections
     from kprune_export.errors import ExitCode
 
-    if markdown and json_output:
-        raise RecipeError("--markdown and --json exclude each other: choose one.")
     found = diff_bundles(before, after)
     if json_output:
         print_json(found.model_dump_json(indent=2))

@@ -1,7 +1,7 @@
 """``kprune-export export``."""
 
 from kprune_export.cli import options
-from kprune_export.cli.running import run_recipe
+from kprune_export.cli.running import pipeline, run_recipe
 from kprune_export.cli.setting_options import Settings, with_settings
 from kprune_export.recipe.engine import EngineSection
 from kprune_export.recipe.export import ExportSection
@@ -22,11 +22,9 @@ from kprune_export.recipe.texts import TextsSection
 def export(settings: Settings, json_output: options.Json = False) -> int:
     """Export a dense or a pruned checkpoint to ONNX and TensorRT as it is, and check parity with torch.
 
-    Writes onnx/, with TensorRT engines/, parity.json and manifest.json. Texts are for int8 only. The dense twin
+    Writes onnx/, with TensorRT engines/, parity.json and manifest.json. Texts are for int8 only. The dense baseline
     of a bundle is this command on the dense checkpoint.
 
     Example: kprune-export export ./my-classifier -o dense
     """
-    from kprune_export.pipeline import run as pipeline
-
-    return run_recipe(pipeline.export, None, settings, as_json=json_output)
+    return run_recipe(pipeline("export"), None, settings, as_json=json_output)

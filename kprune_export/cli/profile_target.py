@@ -52,20 +52,23 @@ def profile_target(
     """Measure what heads and neurons cost on this machine: a latency table for --target-speedup.
 
     Times models of this one's dimensions whose layers all have the same widths: every number of heads, and a grid of
-    FFN widths, in one runtime and precision. The table tells by how much its sums are off for layers of unequal
+    FFN widths, in one runtime and precision. The table states by how much its sums are off for layers of unequal
     widths. It is for all checkpoints of these dimensions, and can be carried to the machine that builds.
 
     Example, on the machine that will serve: kprune-export profile-target ./my-classifier -o table.json
     --shapes 1x128 --plot table.svg
     """
-    from exporters.runners.onnxruntime_runner import share_thread_pool
-    from kprune_export.cli.console import ConsoleReporter
-    from kprune_export.pipeline.job import thread_count
-    from kprune_export.pipeline.profile_target import ProfileRequest, profile
+    from kprune_export.cli.early_checks import check_inputs
     from kprune_export.recipe.recipe import Recipe
 
     given = {**settings, "precision": precision, **({"runtime": runtime} if runtime != "torch" else {})}
     recipe = Recipe.build(None, given, typed=True)
+    check_inputs(recipe)
+    from exporters.runners.onnxruntime_runner import share_thread_pool
+    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.pipeline.job import thread_count
+    from kprune_export.pipeline.profile_target import ProfileRequest, profile
+
     share_thread_pool(thread_count(recipe))
     table = profile(ProfileRequest(recipe, in_torch=runtime == "torch", plot=plot), ConsoleReporter())
     if json_output:

@@ -1,7 +1,7 @@
 """``kprune-export prune``."""
 
 from kprune_export.cli import options
-from kprune_export.cli.running import run_recipe
+from kprune_export.cli.running import pipeline, run_recipe
 from kprune_export.cli.setting_options import Settings, with_settings
 from kprune_export.recipe.measurement import MeasurementSection
 from kprune_export.recipe.model import ModelSection
@@ -21,6 +21,4 @@ def prune(settings: Settings, recipe: options.RecipeFile = None, json_output: op
 
     Example: kprune-export prune ./my-classifier -o pruned --calibration texts.txt --flops-reduction 0.7
     """
-    from kprune_export.pipeline import run as pipeline
-
-    return run_recipe(pipeline.prune, recipe, settings, as_json=json_output)
+    return run_recipe(pipeline("prune"), recipe, settings, as_json=json_output)

@@ -35,6 +35,9 @@ def recommend(
 
     Example: kprune-export recommend family --min-fidelity 0.97 --shape 8x128
     """
+    from kprune_export.cli.early_checks import check_sweep
+
+    check_sweep(folder)
     from kprune_export.experiments.sweep.recommend import Wish
     from kprune_export.experiments.sweep.recommend import recommend as run
     from kprune_export.experiments.sweep.sweep_record import SweepRecord

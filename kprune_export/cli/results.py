@@ -19,7 +19,7 @@ from kprune_export.tables import Section
 
 _COLOURS: dict[Tone, str] = {"good": "green", "neutral": "bold", "caution": "yellow", "bad": "red"}
 _SIZE = "ONNX file, MiB"
-_CODES: dict[Verdict | None, ExitCode] = {"failed": ExitCode.GATE_FAILED, "undecided": ExitCode.UNDECIDED}
+_CODES: dict[Verdict | None, ExitCode] = {"failed": ExitCode.GATE_FAILED, "inconclusive": ExitCode.INCONCLUSIVE}
 
 
 def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
@@ -89,7 +89,7 @@ def figures_table(summary: Summary) -> Table:
 def variants_table(summary: Summary) -> Table:
     """Return what was measured of several variants, one in each row, below the dense model's own.
 
-    The report tells more of each.
+    The report has more about each.
     """
     table = Table(title=f"{summary.task}: dense and pruned; speedups are over dense fp32", title_justify="left")
     first = summary.variants[0]
@@ -153,12 +153,12 @@ def _figures_of_dense(dense: DenseSummary) -> dict[str, str]:
 def _figures(variant: VariantSummary) -> list[tuple[str, str, str, str]]:
     """Return rows of what, the dense value, the pruned or only value, and a note."""
     rows = []
-    twins = {shape.shape: shape for shape in variant.twin_latency}
+    baselines = {shape.shape: shape for shape in variant.baseline_latency}
     for shape in variant.latency:
         interval = f"{shape.speedup_low:.2f} to {shape.speedup_high:.2f}"
         gain = f"{shape.speedup:.2f} times as fast ({interval}){_mark(shape)}"
-        if twin := twins.get(shape.shape):
-            gain += f"; {twin.speedup:.2f} times dense in the same precision{_mark(twin)}"
+        if baseline := baselines.get(shape.shape):
+            gain += f"; {baseline.speedup:.2f} times dense in the same precision{_mark(baseline)}"
         rows.append((f"p50 at {shape.shape}, ms", f"{shape.dense_p50_ms:.2f}", f"{shape.pruned_p50_ms:.2f}", gain))
     if variant.fidelity and not variant.latency:
         rows.append(("latency", "", "not timed", "its runtime is not on this machine: validate where it will serve"))
@@ -189,13 +189,13 @@ def _metric_note(metric: TaskMetric) -> str:
 
 
 def gates_table(summary: Summary) -> Table:
-    """Return the gates and whether they held."""
+    """Return the gates and whether they passed."""
     table = Table(title="Gates", title_justify="left")
-    for name in ("gate", "asked", "measured", "held", "about"):
+    for name in ("gate", "asked", "measured", "passed", "about"):
         table.add_column(name)
     for gate in summary.gates:
-        held = ("yes", "green") if gate.held else ("undecided", "yellow") if gate.undecided else ("no", "red")
-        table.add_row(gate.name, gate.asked, gate.measured, Text(*held), gate.about)
+        passed = ("yes", "green") if gate.passed else ("inconclusive", "yellow") if gate.inconclusive else ("no", "red")
+        table.add_row(gate.name, gate.asked, gate.measured, Text(*passed), gate.about)
     return table
 
 

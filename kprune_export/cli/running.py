@@ -12,6 +12,18 @@ if TYPE_CHECKING:
 Run = Callable[["Recipe", "Reporter | None"], "Outcome"]
 
 
+def pipeline(name: str) -> Run:
+    """Return a function of `kprune_export.pipeline.run`, which is imported when it is called."""
+
+    def run(recipe: "Recipe", reporter: "Reporter | None") -> "Outcome":
+        from kprune_export.pipeline import run as module
+
+        function: Run = getattr(module, name)
+        return function(recipe, reporter)
+
+    return run
+
+
 def run_recipe(
     run: Run,
     file: Path | None,
@@ -27,7 +39,7 @@ def run_recipe(
     """Run a recipe in this process, print what it came to, and return the exit code.
 
     Args:
-        run: the pipeline's function.
+        run: the pipeline's function; it should import what is heavy when it is called.
         file: a recipe file, if one was given.
         settings: the settings that were typed, which go over it.
         defaults: settings that all others go over, in place of the recipe's defaults.
@@ -40,6 +52,12 @@ def run_recipe(
     Where the environment variable GITHUB_STEP_SUMMARY names a file, what the run came to is appended to it.
 
     """
+    from kprune_export.cli.early_checks import check_inputs
+    from kprune_export.recipe.recipe import Recipe
+
+    recipe = Recipe.build(file, settings, gates=gates, typed=True, defaults=defaults)
+    if defaults is None:  # a bundle's, whose inputs are known to be elsewhere
+        check_inputs(recipe)
     from exporters.runners.onnxruntime_runner import share_thread_pool
     from kprune_export.ci.publish import CiReports
     from kprune_export.cli.console import ConsoleReporter
@@ -47,13 +65,11 @@ def run_recipe(
     from kprune_export.pipeline.distributed import follow, process_group
     from kprune_export.pipeline.job import thread_count
     from kprune_export.pipeline.summary import summarise
-    from kprune_export.recipe.recipe import Recipe
 
     with process_group() as runs:
         if not runs:
             follow()
             return 0
-        recipe = Recipe.build(file, settings, gates=gates, typed=True, defaults=defaults)
         files = [*recipe.inputs, ("recipe", file), ("gates file", gates), *reads]
         reports = CiReports.open(junit, recipe.output, files)
         share_thread_pool(thread_count(recipe))  # the process is the command line's own

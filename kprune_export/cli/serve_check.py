@@ -61,6 +61,9 @@ def serve_check(
     """
     import contextlib
 
+    from kprune_export.cli.early_checks import check_repository
+
+    check_repository(repository)
     from kprune_export.triton.check import Load, check_server
     from kprune_export.triton.repository_record import RepositoryRecord
     from kprune_export.triton.server import Endpoints, find_server, running_server

@@ -25,7 +25,7 @@ def termination_as_interruption() -> Iterator[None]:
     One that is ignored, as nohup has it, stays ignored.
 
     What a signal's handler raises is lost where it arrives in a finaliser (``__del__``) or in a callback of C code:
-    Python prints it, and the run would go on. The signal is then sent again.
+    Python prints it, and the run would continue. The signal is then sent again.
     https://docs.python.org/3/library/sys.html#sys.unraisablehook
     """
 

@@ -80,7 +80,7 @@ def _tolerant(stream: TextIO | None, original: TextIO | None, descriptor: int) -
         return stream
     if stream is not None:
         stream.flush()
-    # what is told of a run's progress must not end the run: a full disk under the log, for example
+    # progress output must not end the run: a full disk under the log, for example
     raw = _Descriptor(descriptor, OSError if descriptor == 2 else BrokenPipeError)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),

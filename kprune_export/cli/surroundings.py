@@ -1,4 +1,4 @@
-"""What a command needs of the process that it runs in, checked before it begins."""
+"""Requirements on the process that a command runs in, checked before it begins."""
 
 import os
 import resource

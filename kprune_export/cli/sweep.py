@@ -86,10 +86,10 @@ def sweep(
     as hollow markers) and sweep.json, which recommend reads.
 
     A trial that fails, for example because its speedup is out of reach, is recorded with the reason, and the others
-    are made. A sweep that is stopped goes on where it was; speedups and precisions can be added later.
+    are made. A sweep that is stopped resumes; speedups and precisions can be added later.
 
     Exit code 0: there is a pruned model that keeps every gate that was set. 3: there is none. 6: the machine is too
-    noisy to tell.
+    noisy to decide.
 
     Example: kprune-export sweep ./my-classifier -o family --calibration texts.csv --speedups 1.5,2,3
     --precisions fp32,int8
@@ -97,6 +97,10 @@ def sweep(
     given = {**settings, **({"precision": precisions} if precisions else {})}
     from contextlib import nullcontext
 
+    from kprune_export.cli.early_checks import check_inputs
+    from kprune_export.recipe.recipe import Recipe
+
+    check_inputs(Recipe.build(recipe, given, gates=gates, typed=True))
     from exporters.runners.onnxruntime_runner import share_thread_pool
     from kprune_export.cli.console import ConsoleReporter, warn_once
     from kprune_export.errors import RecipeError

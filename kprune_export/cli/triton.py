@@ -62,6 +62,9 @@ def triton(
 
     Example: kprune-export triton bundle -o models && tritonserver --model-repository=models
     """
+    from kprune_export.cli.early_checks import check_bundles
+
+    check_bundles(bundle)
     from kprune_export.triton.repository import RepositoryRequest, write_repository
 
     record = write_repository(
@@ -106,8 +109,10 @@ def _show(record: "RepositoryRecord", output: Path) -> None:
     for encoder in record.encoders:
         console.print(f"{encoder.name}: {'; '.join(encoder.reasons)}.", markup=False)
         for config in encoder.configs:
-            told = "; ".join(config.reasons[1:])
-            console.print(f"  --model-config-name={config.name}, as timed on {config.machine}: {told}.", markup=False)
+            reasons = "; ".join(config.reasons[1:])
+            console.print(
+                f"  --model-config-name={config.name}, as timed on {config.machine}: {reasons}.", markup=False
+            )
     if record.text:
         sent, got = (", ".join(x.name for x in tensors) for tensors in (record.text.inputs, record.text.outputs))
         console.print(f"{', '.join(record.text.ensembles.values())}: {sent} in, {got} out.", markup=False)
@@ -124,9 +129,9 @@ def _needs(record: "RepositoryRecord") -> str:
     packages = ["numpy"] if "python" in backends else []
     packages += ["onnxruntime"] if "python" in used else []
     packages += ["tokenizers"] if record.text else []
-    told = f"The server needs {_listed(backends, 'backend')}"
-    told += f", its Python {_listed(packages, 'package')}." if packages else "."
-    return f"{told} Without the backend onnxruntime: --backend python." if "onnxruntime" in used else told
+    needs = f"The server needs {_listed(backends, 'backend')}"
+    needs += f", its Python {_listed(packages, 'package')}." if packages else "."
+    return f"{needs} Without the backend onnxruntime: --backend python." if "onnxruntime" in used else needs
 
 
 def _listed(names: list[str], kind: str) -> str:

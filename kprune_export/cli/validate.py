@@ -44,7 +44,7 @@ def validate(
     gates: options.GatesFile = None,
     junit: options.Junit = None,
 ) -> int:
-    """Prove a bundle again on this machine: parity, fidelity, latency and gates.
+    """Validate a bundle on this machine: parity, fidelity, latency and gates.
 
     Settings that are not given are those that the bundle was made with, the held-out texts included. On a machine that
     did not make it, name the dense checkpoint and the texts.
@@ -55,6 +55,8 @@ def validate(
 
     from exporters.processes.scratch import scratch_folder
     from kprune_export.bundle.inputs import repeatable_settings
+
+    defaults = repeatable_settings(bundle)
     from kprune_export.pipeline import run as pipeline
 
     given = {**settings, **({"model": dense} if dense else {})}
@@ -64,7 +66,7 @@ def validate(
             partial(pipeline.validate, bundle),
             None,
             given,
-            defaults=repeatable_settings(bundle),
+            defaults=defaults,
             as_json=json_output,
             keeps_output="output" in settings,
             gates=gates,

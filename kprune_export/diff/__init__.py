@@ -1,1 +1,1 @@
-"""What changed between two bundles: read, compared, and put into tables."""
+"""Differences between two bundles: read, compared, and put into tables."""

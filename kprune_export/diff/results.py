@@ -1,4 +1,4 @@
-"""What a comparison of two bundles found, between computing it and printing it."""
+"""Results of a comparison of two bundles."""
 
 from typing import Literal
 

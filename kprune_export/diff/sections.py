@@ -52,7 +52,7 @@ def _all(diff: BundleDiff) -> Iterator[Section]:
 def _gate(gate: GateResult | None) -> str:
     if gate is None:
         return NONE
-    word = "undecided" if gate.undecided else "held" if gate.held else "failed"
+    word = "inconclusive" if gate.inconclusive else "passed" if gate.passed else "failed"
     return f"{word}: {gate.measured}, asked {gate.asked}"
 
 

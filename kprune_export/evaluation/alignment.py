@@ -1,4 +1,4 @@
-"""Where the words of a text are among a model's tokens."""
+"""Alignment of a text's words with a model's tokens."""
 
 from collections.abc import Sequence
 from typing import Any

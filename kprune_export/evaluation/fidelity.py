@@ -34,7 +34,7 @@ class FidelityReport(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: Literal["kprune-fidelity"] = "kprune-fidelity"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     task: str
     texts: int
     distinct_texts: int | None = None
@@ -50,7 +50,7 @@ class FidelityReport(BaseModel):
     metric: TaskMetric | None = None
     """The task's own metric, which ``--min-metric`` is about."""
     further_metrics: tuple[TaskMetric, ...] = ()
-    twin_measures: tuple[FidelityMeasure, ...] = ()
+    baseline_measures: tuple[FidelityMeasure, ...] = ()
     """The same measures against the dense model in the same precision, where that is not fp32: what pruning cost."""
 
     @property

@@ -14,7 +14,7 @@ from exporters.errors import MeasurementError
 from exporters.runners.base import Array
 
 SHUFFLES = 20
-"""How many random orders of the labels tell what chance scores: a permutation test at the level of 5 %."""
+"""How many random orders of the labels determine what chance scores: a permutation test at the level of 5 %."""
 
 
 MENDED = 0.5

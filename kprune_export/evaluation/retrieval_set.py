@@ -1,4 +1,4 @@
-"""Evaluation data for retrieval: queries, documents and judgements of relevance, in BEIR's layout or as pairs."""
+"""Evaluation data for retrieval: queries, documents and relevance labels, in BEIR's layout or as pairs."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ class RetrievalSet:
     def build(
         cls, queries: Sequence[str], documents: Sequence[str], relevant: Sequence[Mapping[str, float]], origin: str
     ) -> Self:
-        """Bring judged queries into one form.
+        """Bring labelled queries into one form.
 
         Documents with the same text are one. A query's own text is not relevant to it, as any model finds that.
         Queries without a relevant document are left out.
@@ -57,11 +57,11 @@ class RetrievalSet:
 
         """
         places = {text: place for place, text in enumerate(dict.fromkeys(documents))}
-        judged = [
+        labelled = [
             (query, {places[text]: gain for text, gain in known.items() if gain > 0 and text != query})
             for query, known in zip(queries, relevant, strict=True)
         ]
-        kept = [(query, known) for query, known in judged if known]
+        kept = [(query, known) for query, known in labelled if known]
         if not kept or len(places) < 2:
             what = "no query with a relevant document" if not kept else "fewer than two different documents"
             raise LabelError(f"{origin} has {what}, so retrieval cannot be measured with it.")
@@ -113,7 +113,7 @@ def read_retrieval_folder(source: str) -> RetrievalSet:
     if empty := [number for number, text in documents.items() if not text]:
         logger.warning("%d documents of %s have no text, and are left out.", len(empty), folder / CORPUS)
     queries = _texts(folder / QUERIES, titled=False)
-    path = _judgements(folder, str(split) if split else None)
+    path = _relevance_file(folder, str(split) if split else None)
     relevant: dict[str, dict[str, float]] = {}
     for query, document, gain in _rows(path):
         for name, known, file in ((query, queries, QUERIES), (document, documents, CORPUS)):
@@ -168,7 +168,7 @@ def _texts(path: Path, *, titled: bool) -> dict[str, str]:
     return found
 
 
-def _judgements(folder: Path, split: str | None) -> Path:
+def _relevance_file(folder: Path, split: str | None) -> Path:
     there = sorted(path.stem for path in (folder / QRELS).glob("*.tsv"))
     wanted = split or (there[0] if len(there) == 1 else DEFAULT_SPLIT)
     if wanted not in there:

@@ -1,4 +1,4 @@
-"""How a server turns texts into a task's answers."""
+"""Serving of texts: how outputs become a task's answers."""
 
 from dataclasses import dataclass
 from typing import Literal

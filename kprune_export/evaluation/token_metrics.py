@@ -29,7 +29,7 @@ def token_accuracy(dense: Sequence[str], pruned: Sequence[str], right: Sequence[
 
 
 def marks_entities(labels: Sequence[str]) -> bool:
-    """Tell whether a model's label names are those of the BIO scheme: O, and B-… or I-… for each type."""
+    """Return whether a model's label names are those of the BIO scheme: O, and B-… or I-… for each type."""
     marks = [label for label in labels if label != "O"]
     return bool(marks) and all(label[:2] in ("B-", "I-") and len(label) > 2 for label in marks)
 
@@ -38,7 +38,7 @@ def entities(labels: Sequence[str]) -> set[Entity]:
     """Return the entities that a text's labels mark, in the BIO scheme.
 
     An entity begins at a B, and at an I that no label of its type precedes (as conlleval reads them); it
-    goes on as long as I of its type follow.
+    continues as long as I of its type follow.
     """
     found: set[Entity] = set()
     kind, start = "", 0

@@ -8,7 +8,7 @@ gates, or with gates about something else, does not look like a good one. Limits
 from collections.abc import Iterator, Sequence
 
 from exporters.rounding import beside, limit_text
-from kprune_export.bundle.variant_report import VariantProof
+from kprune_export.bundle.variant_report import VariantReport
 from kprune_export.bundle.verdict import FidelityWarning
 from kprune_export.evaluation import EVALUATIONS
 from kprune_export.evaluation.fidelity import SKILLS, FidelityReport
@@ -21,13 +21,13 @@ LEAST_DOCUMENTS = 100
 """Among fewer, more than a tenth of a search's documents are found by chance."""
 
 
-def fidelity_warnings(proofs: Sequence[VariantProof]) -> tuple[FidelityWarning, ...]:
+def fidelity_warnings(reports: Sequence[VariantReport]) -> tuple[FidelityWarning, ...]:
     """Return the warnings about all variants, in their order."""
     return tuple(
         warning
-        for proof in proofs
-        if proof.fidelity is not None
-        for warning in _of_report(str(proof.variant), proof.fidelity)
+        for report in reports
+        if report.fidelity is not None
+        for warning in _of_report(str(report.variant), report.fidelity)
     )
 
 
@@ -44,7 +44,7 @@ def _of_report(variant: str, report: FidelityReport) -> Iterator[FidelityWarning
                 variant=variant, measure=measure.name, value=measure.value, limit=limit, message=message
             )
     texts = report.texts if report.distinct_texts is None else report.distinct_texts
-    count = f"{texts} text{'' if texts == 1 else 's'} that the tokenizer tells apart"
+    count = f"{texts} text{'' if texts == 1 else 's'} that the tokenizer distinguishes"
     few = f"fidelity was measured on {count}, too few to say much"
     yield from _of_count(variant, "texts", texts, LEAST_TEXTS, few)
     if report.documents is not None:

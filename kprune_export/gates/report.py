@@ -23,7 +23,7 @@ class GatesReport(Document):
 
     noun, error, remedy = "report of gates", BundleError, "build the bundle again"
     format: Literal["kprune-gates"] = "kprune-gates"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     verdict: Verdict
     gates: tuple[GateResult, ...]
     warnings: tuple[FidelityWarning, ...]

@@ -1,1 +1,1 @@
-"""Latency as the target: tables, the search for widths, and rehearsals of what it finds."""
+"""Latency as the target: tables, the search for widths, and trial timings of what it finds."""

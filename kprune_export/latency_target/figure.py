@@ -1,4 +1,4 @@
-"""A latency table as a picture: what each number of heads and of neurons costs, and by how much sums are off."""
+"""Plot of a latency table: what each number of heads and of neurons costs, and by how much sums are off."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from kprune_export.plots import drawing, svg_of
 
 @drawing()
 def draw(table: LatencyTable) -> str:
-    """Return an SVG picture: for each shape a panel for attention and one for FFNs.
+    """Return an SVG plot: for each shape a panel for attention and one for FFNs.
 
     Points are what was measured, lines what the search uses. The same table gives the same text.
     """

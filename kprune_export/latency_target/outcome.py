@@ -1,4 +1,4 @@
-"""Whether a latency target was met: what was asked, predicted, rehearsed, and at last measured."""
+"""Outcome of a latency target: asked, predicted, trial-timed and measured speedups."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class TargetOutcome:
         return 1 / self.record.taken.predicted_share
 
     @property
-    def rehearsed_speedup(self) -> float | None:
+    def trial_speedup(self) -> float | None:
         """What was measured of the dense model cut to these widths; None where it was not."""
         share = self.record.taken.measured_share
         return None if share is None else 1 / share
@@ -53,7 +53,7 @@ def target_outcome(record: TargetRecord, latency: LatencyReport | None) -> Targe
     """
     if latency is None:
         return TargetOutcome(record, None, None)
-    shapes = {shape.shape: shape for shape in latency.twin_shapes or latency.shapes}
+    shapes = {shape.shape: shape for shape in latency.baseline_shapes or latency.shapes}
     wanted = record.target.shapes
     share = record.target.mean({x.shape: 1 / shapes[x.shape].speedup for x in wanted})
     return TargetOutcome(record, share, shapes[wanted[0].shape].pruned.p50_ms if len(wanted) == 1 else None)

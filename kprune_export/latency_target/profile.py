@@ -33,7 +33,7 @@ def profile_target(
         align: FFN widths are multiples of this.
         threads: how many everything runs with, for the record.
         machine: this machine, for the record.
-        progress: told the share that is done.
+        progress: called with the share that is done.
         parts: where the times of finished models are kept and taken from.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a recipe asks of latency, checked before anything is done."""
+"""Latency requests of a recipe, checked before anything is done."""
 
 import re
 
@@ -111,7 +111,7 @@ def read_table(recipe: Recipe, source: EncoderCheckpoint, machine: MachineRecord
         TargetError: the dense model meets the target already.
 
     """
-    assert recipe.latency_table is not None  # noqa: S101 - whoever asks knows
+    assert recipe.latency_table is not None  # noqa: S101 - the caller has checked it
     table, variant, target = LatencyTable.read(recipe.latency_table), recipe.variants[0], target_of(recipe)
     table.check_model(dimensions_of(source), variant.runtime.value, variant.precision.value)
     if not recipe.table_carried:

@@ -1,4 +1,4 @@
-"""The search for the widths that lose least in the time that is asked for, rehearsed before anything is pruned."""
+"""The search for the widths that lose least in the time that is asked for, trial-timed before anything is pruned."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,20 +8,20 @@ import numpy as np
 
 from exporters.timing.latency_table.table import LatencyTable, Widths
 from kprune_export.errors import TargetError
-from kprune_export.latency_target.target_record import LatencyTarget, Rehearsal, TargetRecord
+from kprune_export.latency_target.target_record import LatencyTarget, TargetRecord, TrialTiming
 from pruning.methods.kprune.allocation import WidthChoices, allocate, interpolate_curve
 from pruning.methods.kprune.sensitivity import SensitivityCurve
 
 UNITS = 10**9
 """Costs are whole numbers: billionths of the dense model's time."""
 TOLERANCE = 0.01
-"""A rehearsal that is this near to what was asked is near enough."""
+"""A trial timing that is this near to the target is near enough."""
 FINISHED_TOLERANCE = 0.02
 """A finished model that is this near is near enough: within what is accepted of it, and timing's own noise."""
 CORRECTIONS = 3
-"""How many times the table may be corrected by what a rehearsal showed, and by what a finished model did."""
+"""How many times the table may be corrected by a trial timing, and by the timing of a finished model."""
 
-Rehearse = Callable[[Widths], float]
+TimeTrial = Callable[[Widths], float]
 """Measures the share of the dense model's time that a model of some widths takes."""
 Finish = Callable[[Widths], float]
 """Makes the model of some widths, pruned and exported, and measures the share of the dense model's time it takes."""
@@ -104,11 +104,11 @@ class TimeSearch:
             costs += x.weight / total * (shape.attention if attends else shape.ffn).at(widths)
         return WidthChoices.worth_having(widths, losses[widths], np.rint(costs * UNITS).astype(np.int64))
 
-    def run(self, rehearse: Rehearse | None, variant: str) -> TargetRecord:
-        """Search, rehearse, and correct the table by what the rehearsal shows, until it is near enough.
+    def run(self, time_trial: TimeTrial | None, variant: str) -> TargetRecord:
+        """Search, time a trial, and correct the table by it, until it is near enough.
 
         Args:
-            rehearse: measures widths; None where this is not the machine to be fast on, so that the table is trusted.
+            time_trial: measures widths; None where this is not the machine to be fast on, so that the table is trusted.
             variant: the variant's name, for the record.
 
         Raises:
@@ -117,7 +117,7 @@ class TimeSearch:
         """
         started = time.perf_counter()
         asked, correction = self.asked_share, 1.0
-        rounds: list[Rehearsal] = []
+        rounds: list[TrialTiming] = []
         search_s = 0.0
         while True:
             widths = self.find(asked / correction)
@@ -125,9 +125,9 @@ class TimeSearch:
             if any(widths == earlier.widths for earlier in rounds):
                 break
             predicted = self.predicted_share(widths)
-            measured = rehearse(widths) if rehearse else None
+            measured = time_trial(widths) if time_trial else None
             loss = self.loss(widths)
-            rounds.append(Rehearsal(widths=widths, loss=loss, predicted_share=predicted, measured_share=measured))
+            rounds.append(TrialTiming(widths=widths, loss=loss, predicted_share=predicted, measured_share=measured))
             if measured is None or _off(measured, asked) <= TOLERANCE or len(rounds) > CORRECTIONS:
                 break
             correction = measured / predicted
@@ -143,13 +143,13 @@ class TimeSearch:
             chosen=nearest,
         )
 
-    def meet(self, rehearse: Rehearse | None, finish: Finish, variant: str) -> TargetRecord:
-        """Search and rehearse as `run`, then make the model; where that is not near enough, correct and search again.
+    def meet(self, time_trial: TimeTrial | None, finish: Finish, variant: str) -> TargetRecord:
+        """Search and time trials as `run`, then make the model; if that is not near enough, correct and search again.
 
-        Widths alone decide how long a model takes, except for how many of its products bear 8 bits.
+        Widths alone decide how long a model takes, except for how many of its products can be quantized.
 
         Args:
-            rehearse: measures widths; None where finished models are to say how right the table is.
+            time_trial: measures widths; None where finished models are to say how right the table is.
             finish: makes the model and measures it.
             variant: the variant's name, for the record.
 
@@ -157,7 +157,7 @@ class TimeSearch:
             TargetError: the target is out of reach.
 
         """
-        record = self.run(rehearse, variant)
+        record = self.run(time_trial, variant)
         rounds, number = list(record.rounds), record.chosen
         while True:
             share = finish(rounds[number].widths)
@@ -169,7 +169,7 @@ class TimeSearch:
             if any(widths == x.widths for x in made):
                 break
             predicted, loss = self.predicted_share(widths), self.loss(widths)
-            rounds.append(Rehearsal(widths=widths, loss=loss, predicted_share=predicted, measured_share=None))
+            rounds.append(TrialTiming(widths=widths, loss=loss, predicted_share=predicted, measured_share=None))
             number = len(rounds) - 1
         nearest = min(made, key=lambda x: _off(x.finished_share or 1, self.asked_share))
         return record.model_copy(update={"rounds": tuple(rounds), "chosen": rounds.index(nearest)})
@@ -196,6 +196,6 @@ def _off(share: float, asked: float) -> float:
     return abs(asked / share - 1)
 
 
-def _miss(found: Rehearsal, asked: float) -> float:
-    """How far a rehearsal is from what was asked, whatever its sign."""
+def _miss(found: TrialTiming, asked: float) -> float:
+    """Distance of a trial timing from the target, without its sign."""
     return 0.0 if found.measured_share is None else _off(found.measured_share, asked)

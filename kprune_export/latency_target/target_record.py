@@ -1,4 +1,4 @@
-"""What a run with a latency target came to: asked, predicted, rehearsed."""
+"""Record of a latency target: asked, predicted, trial-timed."""
 
 from typing import Annotated, Literal, Self
 
@@ -104,7 +104,7 @@ class LatencyTarget(Record):
         return f"{what} at {', '.join(shapes)}"
 
 
-class Rehearsal(Record):
+class TrialTiming(Record):
     """Widths that the search found, and how fast the dense model cut to them is.
 
     Attributes:
@@ -150,7 +150,7 @@ class TargetRecord(Document):
     align: int
     table_sha256: str
     search_s: float
-    rounds: tuple[Rehearsal, ...]
+    rounds: tuple[TrialTiming, ...]
     chosen: int
     disturbance: Disturbance | None = None
 
@@ -161,7 +161,7 @@ class TargetRecord(Document):
         return self
 
     @property
-    def taken(self) -> Rehearsal:
+    def taken(self) -> TrialTiming:
         """The round whose widths were taken."""
         return self.rounds[self.chosen]
 

@@ -32,7 +32,7 @@ from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.serving import ServingModule
 
 LoadDense = Callable[[], EncoderCheckpoint]
-"""Loads the dense checkpoint anew, to be cut by the caller."""
+"""Loads a new copy of the dense checkpoint, to be cut by the caller."""
 _TORCH_DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 
 

@@ -38,8 +38,8 @@ class TimedShare(BaseModel):
 
 
 @dataclass(frozen=True)
-class Rehearsals:
-    """Where rehearsals are held: the dense model, open in the runtime that is timed.
+class TrialTimings:
+    """Trial timings against the dense model, which is open in the runtime that is timed.
 
     Attributes:
         models: opens the dense model cut to any widths, and finished models.
@@ -98,9 +98,9 @@ class Rehearsals:
 
 
 @contextlib.contextmanager
-def rehearsals(
+def trial_timings(
     models: OnnxModels, target: LatencyTarget, dense: EncoderCheckpoint, timing: TimingSettings
-) -> Iterator[Rehearsals]:
+) -> Iterator[TrialTimings]:
     """Open the dense model in the runtime that is timed.
 
     Args:
@@ -112,4 +112,4 @@ def rehearsals(
     """
     shape = dense.family.encoder_shape(dense.model.config)
     with models.open([(shape.heads, shape.neurons)] * shape.layers) as whole:
-        yield Rehearsals(models, whole, target, model_spec(dense, {}), timing)
+        yield TrialTimings(models, whole, target, model_spec(dense, {}), timing)

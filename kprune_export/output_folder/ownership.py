@@ -1,4 +1,4 @@
-"""Which files of an output folder this program wrote: those that a valid record lists, and nothing else."""
+"""Ownership of files in an output folder: this program's are those that a valid record lists, and nothing else."""
 
 import os
 import re

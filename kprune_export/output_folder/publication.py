@@ -1,6 +1,6 @@
 """Putting finished files in place so that a process can be killed at any moment: what is to be done is written first.
 
-A publication is a small file in the run's own folder. Once it is there, whoever opens the output folder next completes
+A publication is a small file in the run's own folder. Once it is there, the next run in the output folder completes
 it: every step can be done again.
 """
 

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 4 --no-python kprune-export prune-and-build …
 
-The first process runs the command as ever. The others wait; when it comes to pruning they are told what to
+The first process runs the command as ever. The others wait; when it comes to pruning they are sent what to
 prune, take their share of the calibration batches, and reduce their sums with it. They write nothing.
 """
 
@@ -111,7 +111,7 @@ class PruningTask(BaseModel):
 def process_group() -> Iterator[bool]:
     """Join the other processes, if there are any; yields whether this process is the one that runs the command.
 
-    When the first leaves, the others are told that there is nothing more to do.
+    When the first leaves, the others are notified that there is nothing more to do.
 
     Raises:
         SurroundingsError: the environment variables that torchrun sets contradict each other.
@@ -153,7 +153,7 @@ def helped(task: PruningTask) -> Iterator[None]:
         with _share_of_threads():
             yield
     except BaseException:
-        dist.destroy_process_group()  # the others may wait in the middle of a sum: they must not go on waiting
+        dist.destroy_process_group()  # the others may wait in the middle of a sum: they must not keep waiting
         raise
 
 
@@ -191,7 +191,7 @@ def _tell(message: str) -> None:
 
 
 def _hear() -> str:
-    """Receive what the first process tells; the empty text where it is gone."""
+    """Receive what the first process sends; the empty text where it is gone."""
     length = torch.tensor(0)
     try:
         dist.broadcast(length, src=0)

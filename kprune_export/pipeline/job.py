@@ -123,7 +123,7 @@ class Job:
 
     @cached_property
     def dense_variants(self) -> tuple[Variant, ...]:
-        """The variants of the dense twin: fp32, in each runtime that is timed, and those of the pruned model."""
+        """The variants of the dense baseline: fp32, in each runtime that is timed, and those of the pruned model."""
         timed = [Variant(x.runtime, Precision.FP32) for x in self.variants if runs_here(x.runtime)]
         return tuple(dict.fromkeys((REFERENCE, *timed, *self.variants)))
 
@@ -134,7 +134,7 @@ class Job:
 
     @cached_property
     def optional_dense(self) -> tuple[Variant, ...]:
-        """Those of them that nothing else is compared with, so that the run goes on if one cannot be made."""
+        """Those of them that nothing else is compared with, so that the run continues if one cannot be made."""
         return tuple(variant for variant in self.dense_int8 if variant not in self.dense_variants)
 
     def evaluation(self) -> Evaluation:
@@ -142,8 +142,8 @@ class Job:
         return evaluation_of(self.source.task)(self.source, self.held_out, self.labels, self.retrieval)
 
     @property
-    def judged_by(self) -> dict[str, Any]:
-        """What outputs on the held-out texts are judged by, as JSON values."""
+    def compared_by(self) -> dict[str, Any]:
+        """What outputs on the held-out texts are compared by, as JSON values."""
         return {"labels": self.labels, "retrieval": self.retrieval.sha256 if self.retrieval else None}
 
     @property
@@ -161,7 +161,7 @@ class Job:
 
     @property
     def times_engines(self) -> bool:
-        """Whether it can time them, so that the dense twin needs engines too."""
+        """Whether it can time them, so that the dense baseline needs engines too."""
         return self.builds_engines and self.measures and runs_here(Runtime.TENSORRT)
 
     @cached_property
@@ -309,7 +309,7 @@ def _whole_name(recipe: Recipe) -> str:
 
 
 def check_variants(recipe: Recipe, *, measures: bool) -> None:
-    """Refuse variants that cannot be made here, and gates that cannot be judged here.
+    """Refuse variants that cannot be made here, and gates that cannot be evaluated here.
 
     Raises:
         VariantError: a runtime cannot run a precision.
@@ -324,7 +324,7 @@ def check_variants(recipe: Recipe, *, measures: bool) -> None:
     untimed = [str(variant) for variant in variants if not runs_here(variant.runtime)]
     if measures and untimed and recipe.min_speedup is not None:
         raise RecipeError(
-            f"--min-speedup cannot be judged for {', '.join(untimed)}: torch finds no GPU here. Build without that "
+            f"--min-speedup cannot be evaluated for {', '.join(untimed)}: torch finds no GPU here. Build without that "
             "gate, and set it when you validate the bundle on the machine that will serve it."
         )
 

@@ -1,15 +1,15 @@
-"""What changed where a bundle is validated on a processor with other instruction sets than it was built on."""
+"""Differences between the processor that a bundle was built on and the one that validates it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from exporters.timing.latency import LatencyReport
 from kprune_export.bundle.layout import FIDELITY, LATENCY
-from kprune_export.bundle.variant_report import Reports, VariantProof
+from kprune_export.bundle.variant_report import Reports, VariantReport
 from kprune_export.evaluation.fidelity import FidelityReport
 
 
-def processor_changes(bundle: Path, found: Sequence[VariantProof]) -> tuple[str, ...]:
+def processor_changes(bundle: Path, found: Sequence[VariantReport]) -> tuple[str, ...]:
     """Return a sentence for each variant that was measured with other instruction sets in a bundle than now.
 
     Args:
@@ -23,16 +23,16 @@ def processor_changes(bundle: Path, found: Sequence[VariantProof]) -> tuple[str,
     fidelity = Reports[FidelityReport].read(bundle / FIDELITY).variants
     latency = Reports[LatencyReport].read(bundle / LATENCY).variants
     sentences = []
-    for proof in found:
-        before, after = fidelity.get(str(proof.variant)), proof.fidelity
+    for report in found:
+        before, after = fidelity.get(str(report.variant)), report.fidelity
         if before is None or after is None or not before.instruction_sets or not after.instruction_sets:
             continue
         if before.instruction_sets == after.instruction_sets:
             continue
         figures = [f"{after.headline.name} {before.headline.value:.4f} there, {after.headline.value:.4f} here"]
-        figures += _speedups(latency.get(str(proof.variant)), proof.latency)
+        figures += _speedups(latency.get(str(report.variant)), report.latency)
         sentences.append(
-            f"{proof.variant} was measured on a processor with {', '.join(before.instruction_sets)}; this one has "
+            f"{report.variant} was measured on a processor with {', '.join(before.instruction_sets)}; this one has "
             f"{', '.join(after.instruction_sets)}: {'; '.join(figures)}."
         )
     return tuple(sentences)

@@ -1,4 +1,4 @@
-"""What ``kprune-export profile-target`` does."""
+"""Implementation of ``kprune-export profile-target``."""
 
 import contextlib
 import json
@@ -62,7 +62,7 @@ def profile(request: ProfileRequest, reporter: Reporter) -> LatencyTable:
 
     """
     recipe = request.recipe
-    check_apart([("latency table", recipe.output), ("picture", request.plot)], recipe.inputs)
+    check_apart([("latency table", recipe.output), ("plot", request.plot)], recipe.inputs)
     for path in filter(None, (recipe.output, request.plot)):
         check_new(path)
     if len(recipe.variants) != 1:
@@ -77,10 +77,10 @@ def profile(request: ProfileRequest, reporter: Reporter) -> LatencyTable:
             table = profile_target(
                 job.source, models, recipe.parsed_shapes, alignment(job), job.threads, job.machine, progress, parts
             )
-        picture = draw(table) if request.plot else None
+        plot = draw(table) if request.plot else None
         write_new(recipe.output, table.to_json())
-    if request.plot and picture:
-        write_new(request.plot, picture)
+    if request.plot and plot:
+        write_new(request.plot, plot)
     return table
 
 

@@ -30,7 +30,13 @@ from kprune_export.bundle.layout import (
 )
 from kprune_export.bundle.manifest import Manifest, StageRecord, changed_files
 from kprune_export.bundle.provenance import commit_of
-from kprune_export.bundle.variant_report import DenseProof, Reports, VariantProof, read_dense_proofs, read_proofs
+from kprune_export.bundle.variant_report import (
+    DenseVariantReport,
+    Reports,
+    VariantReport,
+    read_dense_reports,
+    read_variant_reports,
+)
 from kprune_export.bundle.verdict import verdict_of
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace
@@ -46,7 +52,7 @@ from kprune_export.pipeline.processor_change import processor_changes
 from kprune_export.pipeline.stages.bundle import BundleStage
 from kprune_export.pipeline.stages.card import CardStage
 from kprune_export.pipeline.stages.engines import DenseEngineStage, EngineStage
-from kprune_export.pipeline.stages.export import DenseTwinStage, ExportSourceStage, ExportStage
+from kprune_export.pipeline.stages.export import DenseBaselineStage, ExportSourceStage, ExportStage
 from kprune_export.pipeline.stages.gates import GatesStage
 from kprune_export.pipeline.stages.measure import FidelityStage, LatencyStage
 from kprune_export.pipeline.stages.parity import DenseParityStage, ParityStage
@@ -62,17 +68,17 @@ from pruning.plan import PruningPlan
 
 
 class Reporter(Protocol):
-    """Told what a run does; the command line draws it."""
+    """Receives the progress of a run; the command line shows it."""
 
     def stage(self, number: int, total: int, title: str) -> AbstractContextManager[ShareDone]:
         """Return a context for a stage that runs, giving a callback for the share that is done."""
 
     def skipped(self, number: int, total: int, title: str) -> None:
-        """Be told that a stage was skipped, because what it made before still holds."""
+        """Note that a stage was reused: its earlier outputs are still valid."""
 
 
 class SilentReporter:
-    """Tells nobody."""
+    """Reports nothing."""
 
     def stage(self, number: int, total: int, title: str) -> AbstractContextManager[ShareDone]:  # noqa: ARG002
         """Return a context whose callback does nothing."""
@@ -83,11 +89,11 @@ class SilentReporter:
 
 
 Turn = Callable[[bool], AbstractContextManager[None]]
-"""Returns a context that a stage runs in, told whether nothing else should run beside it; waits for that."""
+"""Returns a context that a stage runs in, given whether it must run exclusively; waits for that."""
 
 
 def no_turns(_alone: bool) -> AbstractContextManager[None]:
-    """Return a context that waits for nobody: of a run that is on its own."""
+    """Return a context that does not wait, for a run on its own."""
     return nullcontext()
 
 
@@ -99,8 +105,8 @@ class Outcome:
         output: the output folder.
         manifest: its manifest.
         plan: the pruning plan, where the run pruned.
-        proofs: what was found of each variant, where the run exported.
-        dense_proofs: what was found of the dense model's own variants, where the run measured.
+        reports: what was found of each variant, where the run exported.
+        dense_reports: what was found of the dense model's own variants, where the run measured.
         target: the latency target beside what was measured, where there is one.
         shapes: the shapes that latency was asked for at.
         timing: how long each was to be timed.
@@ -112,26 +118,26 @@ class Outcome:
     output: Path
     manifest: Manifest
     plan: PruningPlan | None
-    proofs: tuple[VariantProof, ...]
+    reports: tuple[VariantReport, ...]
     target: TargetOutcome | None = None
     shapes: tuple[Shape, ...] = ()
     timing: TimingSettings = field(default_factory=TimingSettings)
     noise: tuple[str, ...] = ()
-    dense_proofs: tuple[DenseProof, ...] = ()
+    dense_reports: tuple[DenseVariantReport, ...] = ()
     processor_changes: tuple[str, ...] = ()
 
 
 def prune_and_build(recipe: Recipe, reporter: Reporter | None = None, turn: Turn = no_turns) -> Outcome:
-    """Prune a checkpoint, export it, prove it, and judge it; the whole job.
+    """Prune a checkpoint, export it, validate it, and evaluate the gates.
 
     Args:
         recipe: what is asked.
-        reporter: told what goes on.
+        reporter: notified of each stage.
         turn: keeps other runs from what is timed.
 
     Raises:
         PruningError, ExporterError, ProductError: what was asked for cannot be done; the output folder
-            is then as it was, but for finished stages that the next run goes on from.
+            is then as it was, but for finished stages, from which the next run resumes.
 
     """
     job = _checked_job(recipe, prunes=True, exports=True, measures=True)
@@ -139,15 +145,15 @@ def prune_and_build(recipe: Recipe, reporter: Reporter | None = None, turn: Turn
     stages: list[Stage] = [*_pruning(job), ExportStage()]
     if job.builds_engines:
         stages.append(EngineStage())
-    stages += [*_proving(job), CardStage(), SbomStage(), ReportStage(), *([TritonStage()] if recipe.triton else [])]
+    stages += [*_validating(job), CardStage(), SbomStage(), ReportStage(), *([TritonStage()] if recipe.triton else [])]
     return _run("prune-and-build", job, stages, reporter, turn)
 
 
-def prove_dense(recipe: Recipe, reporter: Reporter | None = None, turn: Turn = no_turns) -> Outcome:
-    """Export a dense checkpoint as it is and prove it as pruned ones are; arguments and errors as `prune_and_build`."""
+def validate_dense(recipe: Recipe, reporter: Reporter | None = None, turn: Turn = no_turns) -> Outcome:
+    """Export a dense checkpoint and validate it as pruned ones are; arguments and errors as in `prune_and_build`."""
     job = _checked_job(recipe, prunes=False, exports=True, measures=True)
     engines = (EngineStage(),) if job.builds_engines else ()
-    return _run("prove-dense", job, (ExportSourceStage(), *engines, *_proving(job)), reporter, turn)
+    return _run("validate-dense", job, (ExportSourceStage(), *engines, *_validating(job)), reporter, turn)
 
 
 def measure_for_target(recipe: Recipe, stage: Stage, reporter: Reporter | None = None) -> Outcome:
@@ -156,7 +162,7 @@ def measure_for_target(recipe: Recipe, stage: Stage, reporter: Reporter | None =
     Args:
         recipe: of a run with a latency target.
         stage: the stage of it that measures.
-        reporter: told what goes on.
+        reporter: notified of each stage.
 
     Raises:
         PruningError, ExporterError, ProductError: as `prune_and_build`.
@@ -181,13 +187,13 @@ def export(recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
 
 
 def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> Outcome:
-    """Prove an existing bundle again on this machine: parity, fidelity, latency, gates.
+    """Validate an existing bundle on this machine: parity, fidelity, latency, gates.
 
     Args:
         bundle: a bundle made by `prune_and_build`, unchanged since.
         recipe: its model is the dense one that the bundle was made from; its output, where the new
             reports are written.
-        reporter: told what goes on.
+        reporter: notified of each stage.
 
     Raises:
         VerificationError: the bundle's files are not those of its manifest.
@@ -212,8 +218,8 @@ def validate(bundle: Path, recipe: Recipe, reporter: Reporter | None = None) -> 
             f"{'differs' if len(changed) == 1 else 'differ'} from what the manifest records."
         )
     job.bundle = bundle
-    outcome = _run("validate", job, (BundleStage(job.builds_engines, recipe.targeted), *_proving(job)), reporter)
-    return replace(outcome, processor_changes=processor_changes(bundle, outcome.proofs))
+    outcome = _run("validate", job, (BundleStage(job.builds_engines, recipe.targeted), *_validating(job)), reporter)
+    return replace(outcome, processor_changes=processor_changes(bundle, outcome.reports))
 
 
 def _pruning(job: Job) -> tuple[Stage, ...]:
@@ -221,10 +227,10 @@ def _pruning(job: Job) -> tuple[Stage, ...]:
     return (LatencyTableStage(), SensitivityStage(), TargetedPruneStage()) if job.recipe.targeted else (PruneStage(),)
 
 
-def _proving(job: Job) -> tuple[Stage, ...]:
-    """Return the stages that prove what was exported."""
-    twins: tuple[Stage, ...] = (DenseTwinStage(), *((DenseEngineStage(),) if job.times_engines else ()))
-    return (*twins, DenseParityStage(), ParityStage(), FidelityStage(), LatencyStage(), GatesStage())
+def _validating(job: Job) -> tuple[Stage, ...]:
+    """Return the stages that validate what was exported."""
+    baselines: tuple[Stage, ...] = (DenseBaselineStage(), *((DenseEngineStage(),) if job.times_engines else ()))
+    return (*baselines, DenseParityStage(), ParityStage(), FidelityStage(), LatencyStage(), GatesStage())
 
 
 def _checked_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool, reads: Sequence[Place] = ()) -> Job:
@@ -315,10 +321,10 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
     """Read the stages' reports and return the run's outcome with its manifest."""
     outputs = {output for record in kept for output in record.stage.outputs}
     plan = PruningPlan.read(files(PLAN)) if PLAN in outputs else job.source.plan
-    proofs = read_proofs(job.variants, files, measures=job.measures) if PARITY in outputs else ()
-    target = TargetRecord.read(files(TARGET)) if job.recipe.targeted and proofs else None
+    reports = read_variant_reports(job.variants, files, measures=job.measures) if PARITY in outputs else ()
+    target = TargetRecord.read(files(TARGET)) if job.recipe.targeted and reports else None
     checked = GatesReport.read(files(GATES)) if GATES in outputs else None
-    unchecked = verdict_of(()) if proofs else None  # a run that exports nothing has no verdict
+    unchecked = verdict_of(()) if reports else None  # a run that exports nothing has no verdict
     manifest = Manifest(
         command=command,
         verdict=checked.verdict if checked else unchecked,
@@ -332,7 +338,7 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         calibration=job.calibration_record if job.calibration else None,
         held_out=job.held_out_record if job.held_out else None,
         recipe=job.recorded_recipe,
-        variants=tuple(str(proof.variant) for proof in proofs),
+        variants=tuple(str(report.variant) for report in reports),
         versions=job.versions,
         commit=commit_of(Path.cwd()),
         notes=job.source.notes,
@@ -340,8 +346,8 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         stages=tuple(record.stage for record in kept),
         files=tuple(sorted((file for record in kept for file in record.files), key=lambda file: file.path)),
     )
-    met = target_outcome(target, proofs[0].latency) if target and proofs else None
+    met = target_outcome(target, reports[0].latency) if target and reports else None
     table = LatencyTable.read(files(LATENCY_TABLE)) if LATENCY_TABLE in outputs else None
-    noise = checked.noise if checked else noise_remarks(proofs, target, table)
-    dense = read_dense_proofs(files) if job.measures else ()
-    return Outcome(job.recipe.output, manifest, plan, proofs, met, job.shapes, job.recipe.timing, noise, dense)
+    noise = checked.noise if checked else noise_remarks(reports, target, table)
+    dense = read_dense_reports(files) if job.measures else ()
+    return Outcome(job.recipe.output, manifest, plan, reports, met, job.shapes, job.recipe.timing, noise, dense)

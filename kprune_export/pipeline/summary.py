@@ -1,4 +1,4 @@
-"""What a run came to, in few enough figures to print, and the same for machines."""
+"""Run outcome in few enough figures to print, and the same as JSON."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from exporters.spec import Shape
 from exporters.timing.latency import ShapeLatency, TimingSettings
 from kprune_export.bundle.dense_summary import DenseSummary, dense_summaries
-from kprune_export.bundle.variant_report import VariantProof
+from kprune_export.bundle.variant_report import VariantReport
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Verdict
 from kprune_export.evaluation.fidelity import FidelityMeasure
 from kprune_export.evaluation.metrics import TaskMetric
@@ -50,11 +50,11 @@ class VariantSummary(BaseModel):
         parity_passed: whether it agrees with torch.
         worst_parity_error: the largest difference.
         fidelity: against the dense model in fp32.
-        twin_fidelity: against the dense model in the variant's precision.
+        baseline_fidelity: against the dense model in the variant's precision.
         metric: the task's own metric.
         further_metrics: more of them.
         latency: against the dense model in fp32.
-        twin_latency: against the dense model in the variant's precision.
+        baseline_latency: against the dense model in the variant's precision.
         trtexec: for an engine, the commands that measure it with NVIDIA's own tool, to be run in the bundle.
 
     """
@@ -69,11 +69,11 @@ class VariantSummary(BaseModel):
     parity_passed: bool | None
     worst_parity_error: float | None
     fidelity: tuple[FidelityMeasure, ...]
-    twin_fidelity: tuple[FidelityMeasure, ...]
+    baseline_fidelity: tuple[FidelityMeasure, ...]
     metric: TaskMetric | None
     further_metrics: tuple[TaskMetric, ...]
     latency: tuple[ShapeSummary, ...]
-    twin_latency: tuple[ShapeSummary, ...]
+    baseline_latency: tuple[ShapeSummary, ...]
     trtexec: tuple[str, ...]
 
 
@@ -112,30 +112,30 @@ def summarise(outcome: Outcome) -> Summary:
         task=outcome.manifest.task,
         flops_reduction=plan.flops_reduction if plan else None,
         layers=tuple(LayerSummary(heads=len(x.heads), neurons=len(x.neurons)) for x in plan.layers) if plan else (),
-        variants=tuple(_of_variant(proof, outcome.shapes, outcome.timing) for proof in outcome.proofs),
+        variants=tuple(_of_variant(report, outcome.shapes, outcome.timing) for report in outcome.reports),
         noise=outcome.noise,
         processor_changes=outcome.processor_changes,
-        dense=dense_summaries(outcome.proofs, outcome.dense_proofs),
+        dense=dense_summaries(outcome.reports, outcome.dense_reports),
     )
 
 
-def _of_variant(proof: VariantProof, shapes: Sequence[Shape], timing: TimingSettings) -> VariantSummary:
-    parity, fidelity, latency = proof.parity, proof.fidelity, proof.latency
+def _of_variant(report: VariantReport, shapes: Sequence[Shape], timing: TimingSettings) -> VariantSummary:
+    parity, fidelity, latency = report.parity, report.fidelity, report.latency
     return VariantSummary(
-        variant=str(proof.variant),
-        onnx=proof.graph.file.name,
-        onnx_bytes=proof.graph.file.size_bytes,
+        variant=str(report.variant),
+        onnx=report.graph.file.name,
+        onnx_bytes=report.graph.file.size_bytes,
         dense_bytes=latency.subject.dense_bytes if latency else None,
-        engine_bytes=proof.engine.plan_bytes if proof.engine else None,
+        engine_bytes=report.engine.plan_bytes if report.engine else None,
         parity_passed=parity.passed if parity else None,
         worst_parity_error=parity.worst.max_abs_error if parity else None,
         fidelity=fidelity.measures if fidelity else (),
-        twin_fidelity=fidelity.twin_measures if fidelity else (),
+        baseline_fidelity=fidelity.baseline_measures if fidelity else (),
         metric=fidelity.metric if fidelity else None,
         further_metrics=fidelity.further_metrics if fidelity else (),
         latency=tuple(_of_shape(shape) for shape in (latency.shapes if latency else ())),
-        twin_latency=tuple(_of_shape(shape) for shape in (latency.twin_shapes if latency else ())),
-        trtexec=proof.trtexec(shapes, timing),
+        baseline_latency=tuple(_of_shape(shape) for shape in (latency.baseline_shapes if latency else ())),
+        trtexec=report.trtexec(shapes, timing),
     )
 
 

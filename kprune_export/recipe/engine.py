@@ -58,7 +58,7 @@ class EngineSection(Section):
     weight_streaming: Annotated[bool, Setting("Let weights stay in host memory while it runs.", _ENGINES)] = False
     profiling_verbosity: Annotated[
         Literal["none", "layer_names_only", "detailed"],
-        Setting("What the engine tells of its layers; detailed lets their types be checked.", _ENGINES),
+        Setting("The detail in which the engine describes its layers; detailed lets their types be checked.", _ENGINES),
     ] = "detailed"
     tf32: Annotated[bool, Setting("Let fp32 MatMuls compute in TF32; parity then has the error of fp16.", _ENGINES)] = (
         False

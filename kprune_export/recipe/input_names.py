@@ -1,4 +1,4 @@
-"""What a run's inputs are called in what it makes: by names that tell nothing of the machine that it ran on."""
+"""Names of a run's inputs in its outputs: names that reveal nothing of the machine that it ran on."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ ELSEWHERE = "…/"
 
 
 def shipped_name(setting: str, given: str) -> str:
-    """Return what a bundle says of an input: its hub id, its path as far as that tells nothing, or its name.
+    """Return what a bundle says of an input: its hub id, its path as far as that reveals nothing, or its name.
 
     Relative paths stay, those of a recipe that is under version control with its inputs. A relative path of a model
     begins with ``./``, so that it is never taken for a hub id where the folder is not there.

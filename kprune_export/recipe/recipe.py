@@ -23,7 +23,7 @@ from kprune_export.recipe.serving import ServingSection
 from kprune_export.recipe.settings import Section, Use, setting_of
 from kprune_export.recipe.target import TargetSection
 from kprune_export.recipe.texts import TextsSection
-from kprune_export.recipe.yaml_file import read_settings
+from kprune_export.recipe.yaml_file import read_settings, with_suggestion
 from pruning.settings import PruningSettings
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ class Recipe(
         """
         values = dict(defaults or {})
         values |= read_settings(file, "recipe", tuple(cls.model_fields)) if file else {}
+        if unknown := sorted(overrides.keys() - cls.model_fields.keys()):
+            known = tuple(cls.model_fields)
+            raise RecipeError(f"There is no setting {', '.join(with_suggestion(name, known) for name in unknown)}.")
         check_names(values.values())
         values |= read_gates(gates)
         try:

@@ -29,7 +29,7 @@ def read_settings(file: Path, kind: str, known: Sequence[str]) -> dict[str, Any]
     """
     values = _read(file, kind)
     if unknown := sorted(set(values) - set(known)):
-        found = ", ".join(_with_suggestion(key, known) for key in unknown)
+        found = ", ".join(with_suggestion(key, known) for key in unknown)
         word = "the unknown key" if len(unknown) == 1 else "unknown keys,"
         raise RecipeError(f"The {kind} {file} has {word} {found}: known are {', '.join(known)}.")
     return values
@@ -97,7 +97,7 @@ def _read(file: Path, kind: str) -> dict[str, Any]:
     return values
 
 
-def _with_suggestion(key: str, known: Sequence[str]) -> str:
+def with_suggestion(key: str, known: Sequence[str]) -> str:
     """Return an unknown key, quoted, with the known one that it is most like."""
     typed = key.replace("-", "_")
     longer = [name for name in known if name.startswith(typed)]  # cut short is likelier than misspelt

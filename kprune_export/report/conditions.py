@@ -1,4 +1,4 @@
-"""What a measurement was made under, in words."""
+"""Conditions of a measurement, in words."""
 
 from exporters.machine.cpu import CpuMoment, processor_list
 from exporters.timing.latency import LatencyReport, ShapeLatency
@@ -9,7 +9,7 @@ def timing_conditions(latency: LatencyReport) -> list[str]:
     subject = latency.subject
     threads = f"{subject.threads} thread{'' if subject.threads == 1 else 's'}"
     where = f" on processors {processor_list(latency.affinity)}" if latency.affinity else ""
-    governor = subject.machine.governor or "not told by this system"
+    governor = subject.machine.governor or "not reported by this system"
     return [f"{threads}{where}, governor {governor}", *(_at(shape) for shape in latency.shapes if shape.cpu)]
 
 
@@ -18,8 +18,8 @@ def _at(shape: ShapeLatency) -> str:
     parts = [f"load {before.load_1min:.2f} before, {after.load_1min:.2f} after"]
     parts.append(f"processors at {_clock(before)} before, {_clock(after)} after")
     if shape.clocks:
-        told = [f"{clock.sm_mhz} MHz" if clock.sm_mhz else "an unknown clock" for clock in shape.clocks]
-        parts.append(f"GPU at {told[0]} before, {told[-1]} after")
+        shown = [f"{clock.sm_mhz} MHz" if clock.sm_mhz else "an unknown clock" for clock in shape.clocks]
+        parts.append(f"GPU at {shown[0]} before, {shown[-1]} after")
     if shape.disturbance and shape.disturbance.waited_s is not None:
         parts.append(f"threads waited for a processor {shape.disturbance.waiting_share:.1%} of the time")
     if shape.disturbance and shape.disturbance.throttled_periods is not None:

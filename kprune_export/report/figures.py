@@ -1,6 +1,6 @@
-"""The report's pictures, as SVG that takes its colours and its font from the page around it.
+"""The report's plots, as SVG that takes its colours and its font from the page around it.
 
-Each panel is a picture of its own, so that the page can put them side by side or, on a phone, below each other.
+Each panel is a separate plot, so that the page can put them side by side or, on a phone, below each other.
 """
 
 import re
@@ -12,14 +12,14 @@ from kprune_export.plots import drawing, svg_of
 from pruning.plan import PruningPlan
 
 INK, DENSE, PRUNED, FAINT = "#010101", "#020202", "#030303", "#040404"
-"""Stand-ins that are replaced by the page's colours, so that one picture is right in light and dark."""
+"""Stand-ins that are replaced by the page's colours, so that one plot is right in light and dark."""
 _PAGE_COLOURS = {INK: "currentColor", DENSE: "var(--dense)", PRUNED: "var(--pruned)", FAINT: "var(--faint)"}
 
 
 @drawing()
 def widths_figure(plan: PruningPlan) -> str:
     """Draw what every layer keeps: heads and neurons, over the dense widths."""
-    pictures = []
+    plots = []
     layers = range(plan.shape.layers)
     parts = (
         ("attention heads", plan.shape.heads, [len(layer.heads) for layer in plan.layers]),
@@ -36,14 +36,14 @@ def widths_figure(plan: PruningPlan) -> str:
         axis.set_xlim(0, dense * 1.18)
         axis.set_xticks([])
         axis.invert_yaxis()
-        pictures.append(_svg(figure, f"{title} that each layer keeps"))
-    return "".join(pictures)
+        plots.append(_svg(figure, f"{title} that each layer keeps"))
+    return "".join(plots)
 
 
 @drawing()
 def latency_figure(shapes: Sequence[ShapeLatency]) -> str:
     """Draw each shape's distribution of call times, dense and pruned."""
-    pictures = []
+    plots = []
     for shape in shapes:
         figure, axis = _panel(height=2.4)
         low = 0.95 * min(min(shape.dense.samples_ms), min(shape.pruned.samples_ms))
@@ -58,8 +58,8 @@ def latency_figure(shapes: Sequence[ShapeLatency]) -> str:
         axis.set_yticks([])
         axis.tick_params(axis="x", colors=INK)
         axis.legend(frameon=False, labelcolor=INK)
-        pictures.append(_svg(figure, f"Distribution of call times at {shape.shape}"))
-    return "".join(pictures)
+        plots.append(_svg(figure, f"Distribution of call times at {shape.shape}"))
+    return "".join(plots)
 
 
 def _panel(height: float) -> tuple[Any, Any]:

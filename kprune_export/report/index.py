@@ -1,4 +1,4 @@
-"""Whether an embedder's index can stay: what is found with documents embedded again, and with stored vectors."""
+"""Retrieval with stored vectors and with documents embedded again: whether an embedder's index can stay."""
 
 from dataclasses import dataclass
 

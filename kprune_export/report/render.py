@@ -11,7 +11,7 @@ from markupsafe import Markup
 from exporters.machine.description import MachineRecord
 from kprune_export.bundle.dense_summary import DenseSummary, dense_summaries
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
-from kprune_export.bundle.variant_report import DenseProof, VariantProof
+from kprune_export.bundle.variant_report import DenseVariantReport, VariantReport
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Tone, Verdict, in_words, tone_of, verdict_of
 from kprune_export.evaluation import evaluation_of
 from kprune_export.latency_target.outcome import TargetOutcome
@@ -34,12 +34,12 @@ class ReportContent:
     calibration: TextsRecord
     held_out: TextsRecord
     plan: PruningPlan
-    proofs: tuple[VariantProof, ...]
+    reports: tuple[VariantReport, ...]
     machine: MachineRecord
     gates: tuple[GateResult, ...]
     notes: tuple[str, ...] = ()
     warnings: tuple[FidelityWarning, ...] = ()
-    dense_proofs: tuple[DenseProof, ...] = ()
+    dense_reports: tuple[DenseVariantReport, ...] = ()
     target: TargetOutcome | None = None
     noise: tuple[str, ...] = ()
     """Which times cannot be relied on, in sentences."""
@@ -47,13 +47,13 @@ class ReportContent:
     @property
     def dense(self) -> tuple[DenseSummary, ...]:
         """The dense model in fp32, and in int8 where that was measured."""
-        return dense_summaries(self.proofs, self.dense_proofs)
+        return dense_summaries(self.reports, self.dense_reports)
 
     @property
     def index_tables(self) -> tuple[IndexTable, ...]:
         """For an embedder, what each variant finds with the documents embedded again, and with the stored vectors."""
-        found = ((str(proof.variant), proof.fidelity) for proof in self.proofs)
-        dense = ((f"dense {proof.variant}", proof.fidelity) for proof in self.dense_proofs)
+        found = ((str(report.variant), report.fidelity) for report in self.reports)
+        dense = ((f"dense {report.variant}", report.fidelity) for report in self.dense_reports)
         tables = (index_table(name, report) for name, report in (*found, *dense) if report is not None)
         return tuple(table for table in tables if table.rows)
 
@@ -66,12 +66,12 @@ class ReportContent:
     def trtexec(self) -> tuple[str, ...]:
         """The commands that time the engines with trtexec."""
         shapes, timing = self.recipe.parsed_shapes, self.recipe.timing
-        return tuple(command for proof in self.proofs for command in proof.trtexec(shapes, timing))
+        return tuple(command for report in self.reports for command in report.trtexec(shapes, timing))
 
     @property
-    def first(self) -> VariantProof:
+    def first(self) -> VariantReport:
         """The variant that the page opens with: the first that was timed, or the first."""
-        return next((proof for proof in self.proofs if proof.latency is not None), self.proofs[0])
+        return next((report for report in self.reports if report.latency is not None), self.reports[0])
 
     @property
     def verdict(self) -> Verdict | None:
@@ -113,9 +113,9 @@ def render_report(content: ReportContent) -> str:
         example_texts=evaluation.example_texts,
         widths=Markup(widths_figure(content.plan)),  # noqa: S704 - drawn here, from numbers
         latencies={
-            str(proof.variant): Markup(latency_figure(proof.latency.shapes))  # noqa: S704 - as above
-            for proof in content.proofs
-            if proof.latency is not None
+            str(report.variant): Markup(latency_figure(report.latency.shapes))  # noqa: S704 - as above
+            for report in content.reports
+            if report.latency is not None
         },
     )
 

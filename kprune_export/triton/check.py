@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from exporters.parity.check import Tolerance
 from kprune_export.errors import ServingError
+from kprune_export.triton.answers import AnswerCheck, worst_of
 from kprune_export.triton.clients import Client, open_client
-from kprune_export.triton.judging import Judgement, worst_of
 from kprune_export.triton.repository_record import RepositoryRecord
 from kprune_export.triton.requests import Reference, Request, encoder_requests, text_requests
 from kprune_export.triton.server import Endpoints
@@ -74,7 +74,7 @@ class CheckReport(BaseModel):
 class _Answer:
     """What became of a request, and how long it took."""
 
-    judgement: Judgement
+    check: AnswerCheck
     seconds: float
 
 
@@ -149,21 +149,21 @@ def _answer(client: Client, model: str, request: Request, tolerance: Tolerance) 
     try:
         found = client.infer(model, request.inputs, request.expected.outputs)
     except Exception as error:  # as above: whatever it is, the request failed
-        return _Answer(Judgement(f"the request failed: {error}", 0.0, 0.0), time.perf_counter() - start)
+        return _Answer(AnswerCheck(f"the request failed: {error}", 0.0, 0.0), time.perf_counter() - start)
     seconds = time.perf_counter() - start
-    return _Answer(request.expected.judge(found, tolerance), seconds)
+    return _Answer(request.expected.check(found, tolerance), seconds)
 
 
 def _row(model: str, protocol: str, requests: Sequence[Request], answers: Sequence[_Answer]) -> CheckRow:
-    judged = [answer.judgement for answer in answers]
-    worst = worst_of(judged)
+    checks = [answer.check for answer in answers]
+    worst = worst_of(checks)
     p50, p99 = (float(x) for x in np.percentile([1000 * answer.seconds for answer in answers], (50, 99)))
     return CheckRow(
         model=model,
         protocol=protocol,
         requests=len(answers),
         texts=sum(request.texts for request in requests),
-        failures=tuple(judgement.problem for judgement in judged if judgement.problem),
+        failures=tuple(check.problem for check in checks if check.problem),
         max_abs_error=worst.error,
         tolerance=worst.tolerance,
         p50_ms=p50,

@@ -1,4 +1,4 @@
-"""What a bundle's variants become on a server."""
+"""Encoders on a server, made from a bundle's variants."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ def serve_variant(
     else:
         optimized = ()
         parity = Reports[ParityReport].read_one(files(PARITY), variant)
-        limits = scaling.proven_limits(parity, latency, max_positions)
+        limits = scaling.validated_limits(parity, latency, max_positions)
     default = _served_as(("", ""), variant, limits, latency, optimized)
     record = EncoderRecord(
         name=f"{name}-{variant}",

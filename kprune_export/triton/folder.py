@@ -4,16 +4,17 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from kprune_export.bundle.layout import REPOSITORY_RECORD
 from kprune_export.output_folder.ownership import FolderKind, check_output
 from kprune_export.output_folder.transaction import OutputFolder
-from kprune_export.triton.repository_record import RECORD, RepositoryRecord
+from kprune_export.triton.repository_record import RepositoryRecord
 
 
 def _listed(output: Path) -> frozenset[str]:
     return frozenset(file.path for file in RepositoryRecord.of_repository(output).files)
 
 
-REPOSITORY = FolderKind("a repository of this program", RECORD, _listed)
+REPOSITORY = FolderKind("a repository of this program", REPOSITORY_RECORD, _listed)
 """The kind of output folder."""
 
 
@@ -43,5 +44,5 @@ def write_folder(output: Path) -> Iterator[Path]:
         building = folder.empty_subfolder("repository")
         yield building
         files = {file.path for file in RepositoryRecord.of_repository(building).files}
-        moves = [(path, path.name) for path in sorted(building.iterdir()) if path.name != RECORD]
-        folder.publish((building / RECORD).read_text(encoding="utf-8"), files, moves)
+        moves = [(path, path.name) for path in sorted(building.iterdir()) if path.name != REPOSITORY_RECORD]
+        folder.publish((building / REPOSITORY_RECORD).read_text(encoding="utf-8"), files, moves)

@@ -1,4 +1,4 @@
-"""Which characters of a text each token covers, and to which word it belongs: what spans are checked against."""
+"""Places of tokens in a text: the characters that each covers and its word, which spans are checked against."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Places:
     def of(cls, text: str, offsets: Sequence[Span], belongs: Sequence[bool], word_ids: Sequence[int | None]) -> Self:
         """Read what a tokenizer says.
 
-        Words are the tokenizer's, parted at punctuation and symbols, which some tokenizers leave in words.
+        Words are the tokenizer's, split at punctuation and symbols, which some tokenizers leave in words.
 
         Args:
             text: the text.

@@ -1,4 +1,4 @@
-"""The machines that a bundle was timed on: each gets a configuration of its own, which a server is told to use.
+"""The machines that a bundle was timed on: each gets a configuration of its own, which a server is started with.
 
 https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_configuration.html
 (custom model configuration)

@@ -1,4 +1,4 @@
-"""What a server computes from an encoder's outputs: one class for each activation of `TextServing`."""
+"""Postprocessing of an encoder's outputs on a server: one class for each activation of `TextServing`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,7 @@ from scipy.special import expit, softmax
 
 from exporters.runners.base import Array
 from kprune_export.evaluation.serving import Activation
-from kprune_export.triton.instance_groups import Places
-from kprune_export.triton.judging import (
+from kprune_export.triton.answers import (
     AnswerText,
     Expected,
     ExpectedAnswers,
@@ -19,6 +18,7 @@ from kprune_export.triton.judging import (
     ExpectedValues,
     TokenText,
 )
+from kprune_export.triton.instance_groups import Places
 from kprune_export.triton.tensors import STRING, ServedTensor
 
 TOKEN_PLACES = (

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, LATENCY, ONNX_FOLDER, Files
+from kprune_export.bundle.layout import CHECKPOINT, GRAPHS, LATENCY, ONNX_FOLDER, REPOSITORY_RECORD, Files
 from kprune_export.bundle.manifest import record_files
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, RecipeError, VerificationError
@@ -20,7 +20,7 @@ from kprune_export.triton.encoders import choose_variants, serve_variant
 from kprune_export.triton.folder import check_folder, write_folder
 from kprune_export.triton.machines import Timings, by_machine, read_timings, read_validations
 from kprune_export.triton.postprocessing import POSTPROCESSINGS
-from kprune_export.triton.repository_record import RECORD, Backend, RepositoryRecord
+from kprune_export.triton.repository_record import Backend, RepositoryRecord
 from kprune_export.triton.text import TOKENIZER, text_record
 from pruning.checkpoint.load import load_checkpoint
 
@@ -123,7 +123,7 @@ class PlannedRepository:
                 write_config(config, folder / name, file)
         listed = record_files(folder, self.record.models, reproducible=False)
         full = self.record.model_copy(update={"files": tuple(sorted(listed, key=lambda file: file.path))})
-        (folder / RECORD).write_text(full.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / REPOSITORY_RECORD).write_text(full.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return full
 
 

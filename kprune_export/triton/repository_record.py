@@ -1,4 +1,4 @@
-"""What a repository is: written beside its models, and read when it is checked or replaced."""
+"""Record of a repository: written beside its models, and read when it is checked or replaced."""
 
 import re
 from pathlib import Path
@@ -9,13 +9,11 @@ from pydantic import model_validator
 from exporters.documents import Document, Record
 from exporters.parity.check import Tolerance
 from exporters.spec import Shape
+from kprune_export.bundle.layout import REPOSITORY_RECORD
 from kprune_export.bundle.manifest import FileRecord
 from kprune_export.errors import BundleError
 from kprune_export.evaluation.serving import Activation
 from kprune_export.triton.tensors import ServedTensor
-
-RECORD = "kprune-triton.json"
-"""Its name; Triton takes only folders for models."""
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """What can name a model."""
@@ -112,7 +110,7 @@ class TextRecord(Record):
         max_batch: texts in a request.
         min_tokens: shorter texts are padded to this.
         max_tokens: longer ones are cut to this.
-        places: what the tokenizer tells of where tokens are in a text, where answers are spans of it.
+        places: where the tokenizer says that tokens are in a text, where answers are spans of it.
         read: the names of the inputs that answers are taken from.
 
     """
@@ -185,10 +183,10 @@ class RepositoryRecord(Document):
             BundleError: there is none, or it is not valid.
 
         """
-        path = repository / RECORD
+        path = repository / REPOSITORY_RECORD
         if not path.is_file():
             raise BundleError(
-                f"{repository} is not a finished repository of this program: it has no {RECORD}: make one with "
-                "kprune-export triton."
+                f"{repository} is not a finished repository of this program: it has no {REPOSITORY_RECORD}: make one "
+                "with kprune-export triton."
             )
         return cls.read(path)

@@ -15,10 +15,10 @@ from exporters.spec import ModelSpec, Shape
 from kprune_export.bundle.layout import CHECKPOINT
 from kprune_export.errors import BundleError
 from kprune_export.model_export import model_spec
+from kprune_export.triton.answers import Expected, ExpectedValues
 from kprune_export.triton.config import VERSION
 from kprune_export.triton.encoders import GRAPH_FILE
 from kprune_export.triton.instance_groups import NOWHERE, Places, places_of
-from kprune_export.triton.judging import Expected, ExpectedValues
 from kprune_export.triton.postprocessing import POSTPROCESSINGS
 from kprune_export.triton.repository_record import EncoderRecord, RepositoryRecord, TextRecord
 from kprune_export.triton.tensors import per_token

@@ -1,4 +1,4 @@
-"""How a server batches a model and how many instances it runs: from the engine's profiles, and from what was timed.
+"""Batching and instances of a served model: from the engine's profiles, and from what was timed.
 
 Nothing is guessed: where nothing was timed, requests are not held back and not merged, and the reason says so.
 """
@@ -106,7 +106,7 @@ def profile_limits(profiles: Sequence[OptimizationProfile]) -> Limits:
     )
 
 
-def proven_limits(parity: ParityReport, latency: LatencyReport | None, max_positions: int) -> Limits:
+def validated_limits(parity: ParityReport, latency: LatencyReport | None, max_positions: int) -> Limits:
     """Return the shapes that a graph is served with: batches as large as were compared with torch, or timed."""
     shapes = [shape for case in parity.cases if (shape := _shape(case.shape)) is not None]
     shapes += [Shape.parse(x.shape) for x in latency.shapes] if latency else []
@@ -125,11 +125,11 @@ def batching(limits: Limits, latency: LatencyReport | None, profiles: Sequence[O
     gains, noise = _gains(latency, limits), _noise(latency)
     if gains and noise is None:
         paying = {batch: saved for batch, saved in gains.items() if saved > 0}
-        told = ", ".join(f"{saved:+.2f} ms a text at {batch}" for batch, saved in sorted(gains.items()))
+        savings = ", ".join(f"{saved:+.2f} ms a text at {batch}" for batch, saved in sorted(gains.items()))
         if not paying:
-            return Batching((), 0, merges=False, reason=f"merging was timed and saves nothing ({told})")
+            return Batching((), 0, merges=False, reason=f"merging was timed and saves nothing ({savings})")
         delay = round(1000 * max(paying.values()))
-        return Batching(tuple(sorted(paying)), delay, merges=True, reason=f"merging was timed and saves {told}")
+        return Batching(tuple(sorted(paying)), delay, merges=True, reason=f"merging was timed and saves {savings}")
     tuned = sorted({x.opt.batch for x in profiles if 1 < x.opt.batch <= limits.max_batch})
     if tuned:
         return Batching(
@@ -193,8 +193,8 @@ def _gains(latency: LatencyReport | None, limits: Limits) -> dict[int, float]:
 def _noise(latency: LatencyReport | None) -> str | None:
     """Return why nothing follows from the times, in words; None where they can be relied on."""
     reasons = {x.shape: x.noise_reason for x in latency.shapes if x.noise_reason} if latency else {}
-    told = "; ".join(f"at {shape} {reason}" for shape, reason in reasons.items())
-    return f"the times cannot be relied on ({told})" if told else None
+    listed = "; ".join(f"at {shape} {reason}" for shape, reason in reasons.items())
+    return f"the times cannot be relied on ({listed})" if listed else None
 
 
 def _shape(text: str) -> Shape | None:

@@ -1,4 +1,4 @@
-"""What clients send texts to: which tasks have it, and whether tokenizer.json alone gives the checkpoint's tokens."""
+"""Text models of a repository: which tasks have one, and whether tokenizer.json alone gives the checkpoint's tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How much of a set of texts a tokenizer can read.
+"""Coverage of a set of texts by a tokenizer's vocabulary.
 
 A word that the vocabulary lacks becomes the unknown token, or nothing. Where most of a text does, a pruned and a dense
 model agree on it whatever was pruned, because both read next to nothing.

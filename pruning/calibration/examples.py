@@ -117,6 +117,18 @@ def read_examples(source: str | Path, columns: Columns | None = None) -> list[Ex
     return list(read_source(source, columns).examples)
 
 
+def check_source(source: str | Path) -> None:
+    """Check that a file of texts is there, as far as a source names a file.
+
+    Raises:
+        CalibrationError: it is not, or is no file.
+
+    """
+    path = Path(source)
+    if not path.is_file() and (path.exists() or path.suffix in FILE_KINDS):
+        raise CalibrationError(f"The text file {source} {'is not a file' if path.exists() else 'does not exist'}.")
+
+
 def read_source(source: str | Path, columns: Columns | None = None) -> TextSource:
     """Read examples from a file, or from a data set on the Hugging Face hub.
 
@@ -131,13 +143,12 @@ def read_source(source: str | Path, columns: Columns | None = None) -> TextSourc
             column, a text column with something else in it, or no text in it.
 
     """
+    check_source(source)
     path = Path(source)
     if path.is_file() and path.suffix == ".txt":
         found = TextSource(tuple(Example(line) for line in read_lines(path)))
     elif path.is_file():
         found = _from_columns(read_file(path), columns or Columns())
-    elif path.exists() or path.suffix in FILE_KINDS:
-        raise CalibrationError(f"The text file {source} {'is not a file' if path.exists() else 'does not exist'}.")
     else:
         found = _from_columns(read_hub(str(source)), columns or Columns())
     with_text = tuple(example for example in found.examples if example.text)

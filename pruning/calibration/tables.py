@@ -49,7 +49,7 @@ class Table(ABC):
             )
         return self._values(name)
 
-    def may_hold_text(self, name: str) -> bool:  # noqa: ARG002 - tables that know their types tell more
+    def may_hold_text(self, name: str) -> bool:  # noqa: ARG002 - tables that know their types say more
         """Whether a column's type allows texts."""
         return True
 

@@ -2,7 +2,7 @@
 
 Settings are written from the keys that are known to mean something for such a model. Others are left out, and with them
 all that names code: ``auto_map``, ``custom_pipelines`` and their kin, modules of other packages, chat templates. So
-whoever opens a pruned checkpoint with ``trust_remote_code=True`` trusts the one file that is written here. Of the
+opening a pruned checkpoint with ``trust_remote_code=True`` trusts the one file that is written here. Of the
 vocabulary those files are copied that the tokenizer reads.
 """
 
@@ -65,7 +65,7 @@ _VERSIONED = re.compile(r"tokenizer\.[\w.-]+\.json")
 _VERSIONS = "fast_tokenizer_files"
 
 _ACTIVATION = re.compile(r"torch\.nn\.(\w+\.)*\w+")
-"""What sentence-transformers may be told to import and call: a module of torch."""
+"""What sentence-transformers may be made to import and call: a module of torch."""
 _OLD_ACTIVATION = "sbert_ce_default_activation_function"
 _OTHER_CONFIG_KEYS = ("position_embedding_type", "tokenizer_class")
 """Settings of models that other programs and earlier versions of transformers read."""

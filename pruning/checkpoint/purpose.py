@@ -1,4 +1,4 @@
-"""What a checkpoint is for: from its files and, where these leave it open, from what the user chose."""
+"""Purpose of a checkpoint: from its files and, where these leave it open, from what the user chose."""
 
 import contextlib
 from collections.abc import Callable

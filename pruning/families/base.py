@@ -1,4 +1,4 @@
-"""What the algorithms need to know of an encoder, and nothing about any one architecture.
+"""Interface between the algorithms and encoder architectures.
 
 An encoder is embeddings, then sublayers from the bottom to the top (attention, FFN, attention, …),
 then an output head. Every sublayer computes ``finish(X + projection(features(X)))``: the features are
@@ -146,7 +146,7 @@ class EncoderAdapter(ABC):
     def keep_first(self, widths: Sequence[tuple[int, int]]) -> None:
         """Cut every layer of a dense model to its first heads and neurons, with the weights that they have.
 
-        For a model that is to be timed: it is as fast as any of these widths, and what it puts out is of no use.
+        For a model that is to be timed: it is as fast as any of these widths, and its output is of no use.
 
         Args:
             widths: how many heads and neurons each layer keeps.
@@ -171,7 +171,7 @@ class Family:
     pretraining_heads: ClassVar[tuple[str, ...]] = ("cls.predictions.", "cls.seq_relationship.")
     """How the names of weights begin that belong to heads of pre-training, which fine-tuned models do not read."""
     attention_implementation: ClassVar[str] = "sdpa"
-    """How transformers is told to attend in its models; the adapter may do better."""
+    """The attention implementation that transformers uses in its models; the adapter may do better."""
 
     def __init__(self, name: str, adapter: type[EncoderAdapter]) -> None:
         self.name = name
@@ -211,7 +211,7 @@ class Family:
         return int(config.max_position_embeddings)
 
     def token_types(self, config: Any) -> int:
-        """Return how many token types a model tells apart, at least 1."""
+        """Return how many token types a model distinguishes, at least 1."""
         return max(1, int(getattr(config, "type_vocab_size", 1)))
 
     def tokens_that_tell(self, config: Any) -> int:  # noqa: ARG002 - families with longer ranges read it

@@ -1,4 +1,4 @@
-"""What every pruning method is given and what it gives back, and the walk that the K-prune methods share."""
+"""Interface of pruning methods, and the layer-by-layer pass that the K-prune methods share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ class Work:
 
     Args:
         total: the passes of the whole run.
-        progress: told the share that is done.
+        progress: called with the share that is done.
 
     """
 
@@ -53,7 +53,7 @@ class PruningRun:
         placement: where and in what precision the network runs.
         journal: where finished steps are recorded and taken from; None to keep no record.
         spill: where this process's tensors rest that are needed again later.
-        progress: told how far the run is.
+        progress: called with how far the run is.
 
     """
 
@@ -155,7 +155,7 @@ def prune_upward(
         boundary: student and teacher at the embeddings.
         tune: chooses a sublayer's units and solves for their weights, given its number; it moves the
             teacher above the sublayer meanwhile.
-        skip: told the number of a sublayer that was taken from the journal.
+        skip: called with the number of a sublayer that was taken from the journal.
 
     Returns:
         What every layer keeps.

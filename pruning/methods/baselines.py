@@ -1,4 +1,4 @@
-"""What every method has to beat: units chosen by the size of their weights, or by lot, and nothing tuned."""
+"""Baseline methods: units chosen by the size of their weights, or at random, and nothing tuned."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ class Random(Baseline):
     """Keeps units in random order, for as long as they fit; the seed decides the order."""
 
     name = "random"
-    summary = "units go by lot, decided by the seed, nothing is tuned (a baseline)"
+    summary = "units are removed at random (seeded), nothing is tuned (a baseline)"
 
     def scores(self, run: PruningRun) -> list[Tensor]:
         """Return a random number for every unit."""

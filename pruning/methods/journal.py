@@ -1,4 +1,4 @@
-"""What a run has finished, on disk, so that a killed run goes on where it stopped."""
+"""Journal of finished work on disk, from which a killed run resumes."""
 
 import json
 from dataclasses import dataclass

@@ -164,7 +164,7 @@ def chosen_ridge(
 ) -> float:
     """Choose the ridge by the squared error on tokens that were not solved with.
 
-    Each fold is solved by itself and judged on the others; ties go to the weaker ridge.
+    Each fold is solved by itself and evaluated on the others; ties go to the weaker ridge.
 
     Args:
         folds: the problem, its texts divided into parts; those without tokens are left out.
@@ -178,7 +178,7 @@ def chosen_ridge(
     """
     folds = [fold for fold in folds if fold.tokens]
     if len(folds) < 2:
-        return max(ridges)  # nothing to judge on: stay as near to the old weights as is ever chosen
+        return max(ridges)  # nothing to evaluate on: stay as near to the old weights as is ever chosen
     errors = [
         sum(
             other.squared_error(*solution)

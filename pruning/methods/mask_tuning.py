@@ -1,6 +1,6 @@
 """Mask tuning: one number for each kept unit, solved by least squares (Kwon et al., NeurIPS 2022, section 4.3).
 
-Where K-prune solves a sublayer's whole output projection anew, these methods scale each unit's
+Where K-prune solves a sublayer's whole output projection again, these methods scale each unit's
 contribution to the sublayer's output by a mask variable m, so that the output comes near the teacher's:
 ``argmin_m ‖X_S + b + Σ_i m_i·A_i − Y_T‖²``, with ``A_i = Z_i·W_iᵀ`` the unit's contribution to all tokens.
 The masks are folded into the projection's columns, so nothing of them is left in the model.
@@ -77,7 +77,7 @@ def units_once(run: PruningRun, choose: Callable[[], Sequence[Tensor]], skip: Ca
     Args:
         run: the run; the units are recorded in its journal.
         choose: chooses them.
-        skip: told where they were chosen before.
+        skip: called where they were chosen before.
 
     """
     journal = run.journal.within(settings=run.settings.model_dump()) if run.journal else None
@@ -97,7 +97,7 @@ def tune_masks_upward(run: PruningRun, kept: Sequence[Tensor], work: Work) -> tu
     Args:
         run: the run.
         kept: for each sublayer, the ascending indices of its kept units.
-        work: told `PASSES` for each batch and sublayer.
+        work: called with `PASSES` for each batch and sublayer.
 
     Returns:
         What every layer keeps.

@@ -1,4 +1,4 @@
-"""Where a run's weights and activations are, and in what precision the network runs."""
+"""Placement of a run's weights and activations on devices, and the precision of the network."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Which units stay under a budget of FLOPs, given their scores (K-prune, algorithm 2)."""
+"""Selection of the units that stay under a FLOPs budget, by their scores (K-prune, algorithm 2)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What models are for: one small class for each task that pruning can preserve."""
+"""Tasks of models: one small class for each task that pruning can preserve."""
 
 from pruning.tasks.base import Output, Task
 from pruning.tasks.text import MultiLabel, Regression, Reranking, SentenceEmbedding, SingleLabel

@@ -26,7 +26,7 @@ CHUNK_VALUES = 2**22
 class TokenLabels(Task):
     """One of several classes for each token, as in named-entity recognition.
 
-    Special tokens are not counted: nothing has trained their outputs, and nobody reads them.
+    Special tokens are not counted: their outputs are neither trained nor used.
     """
 
     name = "token classification"

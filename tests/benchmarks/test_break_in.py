@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import break_in
-from break_in_attempts.judges import Broken, Ended, clean, files_without, printable, refused, snapshot, unchanged
+from break_in_attempts.checks import Broken, Ended, clean, files_without, printable, refused, snapshot, unchanged
 from break_in_attempts.scene import Attempt, Kind, Materials, Scene
 
 KINDS = [kind for kinds in break_in.subjects().values() for kind in kinds]
@@ -27,7 +27,7 @@ def test_it_tries_enough_and_nothing_twice() -> None:
 
 
 def test_every_module_is_a_subject_and_is_short() -> None:
-    modules = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "judges", "scene"}
+    modules = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "checks", "scene"}
     assert modules == set(break_in.SUBJECTS)
     for path in FOLDER.glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) < 400, path.name
@@ -82,7 +82,7 @@ def test_a_file_that_is_touched_is_noticed(change: str, tmp_path: Path) -> None:
         unchanged(before, tmp_path)
 
 
-def test_attempts_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(break_in, "nothing_runs", lambda: None)  # other tests' processes are not an attempt's
 
     def broken(scene: Scene) -> None:
@@ -92,9 +92,9 @@ def test_attempts_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise KeyError("x")
 
     scene = Scene(tmp_path, Materials(tmp_path), 0.0)
-    assert break_in.judge(Attempt("fine", lambda _: None), scene) == ""
-    assert break_in.judge(Attempt("broken", broken), scene) == "a secret arrived"
-    assert "the attempt itself failed" in break_in.judge(Attempt("faulty", faulty), scene)
+    assert break_in.outcome_of(Attempt("fine", lambda _: None), scene) == ""
+    assert break_in.outcome_of(Attempt("broken", broken), scene) == "a secret arrived"
+    assert "the attempt itself failed" in break_in.outcome_of(Attempt("faulty", faulty), scene)
 
 
 def test_a_process_that_is_left_over_is_noticed(tmp_path: Path) -> None:

@@ -21,18 +21,18 @@ cpu MHz\t\t: 3600.125
 def test_clocks_by_hand(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(CPUINFO)
-    told = read_cpu([0, 2], tmp_path / "cpu", cpuinfo)
-    assert (told.slowest_mhz, told.fastest_mhz) == (2600.0, 3600.1)  # processor 1 is not ours
+    found = read_cpu([0, 2], tmp_path / "cpu", cpuinfo)
+    assert (found.slowest_mhz, found.fastest_mhz) == (2600.0, 3600.1)  # processor 1 is not ours
     for number, kilohertz in ((0, 2100000), (2, 3900000)):
         folder = tmp_path / f"cpu/cpu{number}/cpufreq"
         folder.mkdir(parents=True)
         (folder / "scaling_cur_freq").write_text(f"{kilohertz}\n")
-    told = read_cpu([0, 2], tmp_path / "cpu", cpuinfo)
-    assert (told.slowest_mhz, told.fastest_mhz) == (2100.0, 3900.0)  # cpufreq's, where there is one
-    told = read_cpu([0, 1, 2], tmp_path / "cpu", cpuinfo)
-    assert (told.slowest_mhz, told.fastest_mhz) == (800.0, 3600.1)  # of all or of none
-    told = read_cpu([0], tmp_path / "none", tmp_path / "none")
-    assert (told.slowest_mhz, told.fastest_mhz) == (None, None)
+    found = read_cpu([0, 2], tmp_path / "cpu", cpuinfo)
+    assert (found.slowest_mhz, found.fastest_mhz) == (2100.0, 3900.0)  # cpufreq's, where there is one
+    found = read_cpu([0, 1, 2], tmp_path / "cpu", cpuinfo)
+    assert (found.slowest_mhz, found.fastest_mhz) == (800.0, 3600.1)  # of all or of none
+    found = read_cpu([0], tmp_path / "none", tmp_path / "none")
+    assert (found.slowest_mhz, found.fastest_mhz) == (None, None)
 
 
 def test_lists_by_hand() -> None:

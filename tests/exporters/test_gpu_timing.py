@@ -22,7 +22,7 @@ SETTINGS = TimingSettings(warmup_s=0.0, seconds=0.1, min_blocks=4, block_s=0.02)
 
 
 class Scripted:
-    """A timer that says what it is told, and remembers who was timed when."""
+    """A timer that returns given times, and remembers who was timed when."""
 
     description = "as the script says"
 

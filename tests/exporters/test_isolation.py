@@ -135,7 +135,7 @@ def test_what_goes_wrong_while_opening(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nonsense")
     with pytest.raises(RunnerError, match=r"^ONNX Runtime cannot load .*model\.onnx"):
         isolated(tmp_path / "model.onnx")
-    with pytest.raises(RunnerError, match=r"ended with exit code 1 \(its last words: TypeError: .*path"):
+    with pytest.raises(RunnerError, match=r"ended with exit code 1 \(its last output: TypeError: .*path"):
         IsolatedRunner(OnnxRuntimeRunner, 2)  # a bug: it lacks the path
     assert psutil.Process().children() == before
 

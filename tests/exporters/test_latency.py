@@ -54,7 +54,7 @@ class Slowed(TorchRunner):
 
 
 class Pretended(HostClock):
-    """Tells the times that models are said to take, so that no other process can change them."""
+    """Returns given times of models, so that no other process can change them."""
 
     def block(self, runner: Runner, feeds: Feeds, calls: int) -> Calls:
         assert isinstance(runner, Slowed)

@@ -78,7 +78,7 @@ def test_what_is_measured() -> None:
 
 
 class Pretended(Runner):
-    """A model that takes as long as it is told to."""
+    """A model that takes a given time."""
 
     name = "pretended"
 
@@ -101,7 +101,7 @@ class Pretended(Runner):
 
 
 class Clock:
-    """Tells the times that models pretend to take."""
+    """Returns given times of models."""
 
     description = "pretended times"
 

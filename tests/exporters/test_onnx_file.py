@@ -19,13 +19,13 @@ def test_a_large_model_keeps_its_weights_beside_it(artefact: Any, encoder: Any, 
     """The limit is lowered to what the small encoder is above."""
     whole = write_onnx(ir.load(artefact.path), tmp_path / "whole.onnx")
     assert (whole.external_data, whole.external_sha256) == (None, None)
-    parted = write_onnx(ir.load(artefact.path), tmp_path / "parted.onnx", largest_bytes=4096)
-    assert sorted(x.name for x in tmp_path.iterdir()) == ["parted.onnx", "parted.onnx.data", "whole.onnx"]
-    assert parted.external_data == "parted.onnx.data"
-    assert parted.size_bytes == sum((tmp_path / x).stat().st_size for x in ("parted.onnx", "parted.onnx.data"))
-    assert parted.path.stat().st_size < whole.size_bytes / 2
-    assert parted.bytes_by_type == whole.bytes_by_type
-    with OnnxRuntimeRunner(parted.path, 2) as runner:
+    split = write_onnx(ir.load(artefact.path), tmp_path / "split.onnx", largest_bytes=4096)
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["split.onnx", "split.onnx.data", "whole.onnx"]
+    assert split.external_data == "split.onnx.data"
+    assert split.size_bytes == sum((tmp_path / x).stat().st_size for x in ("split.onnx", "split.onnx.data"))
+    assert split.path.stat().st_size < whole.size_bytes / 2
+    assert split.bytes_by_type == whole.bytes_by_type
+    with OnnxRuntimeRunner(split.path, 2) as runner:
         check_parity(TorchRunner(encoder, spec), runner, spec).raise_if_failed()
         feeds = synthetic_inputs(spec, Shape(2, 5))
         found = runner.run(feeds)["logits"]

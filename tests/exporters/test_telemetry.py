@@ -1,4 +1,4 @@
-"""ONNX Runtime reports nothing about the machine or the model, whoever of this project loads it."""
+"""ONNX Runtime reports nothing about the machine or the model, wherever this project loads it."""
 
 import os
 import subprocess

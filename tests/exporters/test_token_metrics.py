@@ -30,7 +30,7 @@ def test_entities_by_hand(labels: str, expected: set[tuple[str, int, int]]) -> N
         ("O B- I-", False),
     ],
 )
-def test_the_scheme_is_told_by_the_label_names(labels: str, expected: bool) -> None:
+def test_the_scheme_is_known_by_the_label_names(labels: str, expected: bool) -> None:
     assert marks_entities(labels.split()) is expected
 
 

@@ -1,4 +1,4 @@
-"""Gates from a file, and what build servers are told: JUnit XML and step summaries."""
+"""Gates from a file, and what build servers read: JUnit XML and step summaries."""
 
 import json
 from collections.abc import Callable

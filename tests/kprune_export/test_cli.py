@@ -68,7 +68,7 @@ def test_a_failed_gate_is_3_and_the_bundle_says_so(
     summary = json.loads(capsys.readouterr().out)
     assert summary["verdict"] == "failed"
     assert summary["verdict_in_words"] == "failed: 2 of 3 gates did not hold (2 warnings)"
-    assert {gate["name"]: gate["held"] for gate in summary["gates"]} == {
+    assert {gate["name"]: gate["passed"] for gate in summary["gates"]} == {
         "min_speedup": False, "max_size_mib": False, "min_agreement": True,
     }  # fmt: skip
     assert json.loads((output / "manifest.json").read_text())["verdict"] == "failed"
@@ -89,10 +89,10 @@ def test_a_recipe_with_flags_over_it(
     assert (summary["command"], summary["variants"]) == ("prune", [])
 
 
-def test_only_what_was_proved_is_printed_and_judged(
+def test_only_what_was_validated_is_printed_and_evaluated(
     cli: Cli, built: Outcome, classifier: Path, texts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same words everywhere; pruning alone proves nothing, and an export has no pruned side."""
+    """The same words everywhere; pruning alone validates nothing, and an export has no pruned side."""
     pruning = ["--calibration", texts_file, "--samples", 150, "--sequence-length", 16, "--threads", 2]
     assert cli("prune", classifier, "-o", tmp_path / "pruned", *pruning) == 0
     out = capsys.readouterr().out

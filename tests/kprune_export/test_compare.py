@@ -34,7 +34,7 @@ SETTINGS = {"samples": 60, "held_out": 20, "sequence_length": 16, "threads": 2}
 class Recorder:
     def __init__(self) -> None:
         self.ran: list[str] = []
-        self.held: list[str] = []
+        self.reused: list[str] = []
 
     def stage(self, number: int, total: int, title: str) -> Any:
         from contextlib import nullcontext
@@ -43,7 +43,7 @@ class Recorder:
         return nullcontext(lambda _: None)
 
     def skipped(self, number: int, total: int, title: str) -> None:
-        self.held.append(title)
+        self.reused.append(title)
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def test_on_the_command_line(
     rows = [line for line in table.splitlines() if re.match(r"\| \d+ % .* ± ", line)]
     assert len(rows) == 2 * 3  # of three tables
     assert all("**" in row for row in rows)
-    picture = ElementTree.fromstring((output / "compare.svg").read_text())
-    words = " ".join(element.text or "" for element in picture.iter() if element.text)
+    plot = ElementTree.fromstring((output / "compare.svg").read_text())
+    words = " ".join(element.text or "" for element in plot.iter() if element.text)
     for wanted in ("random", "magnitude", "FLOPs removed", "accuracy", "dense"):
         assert wanted in words
     before = {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
@@ -125,7 +125,7 @@ def test_figures_are_those_of_pruning_and_measuring_by_hand(classifier: Path, la
     assert cell.measured.measures[0].value == pytest.approx(same / len(held_out))
 
 
-def test_it_goes_on_where_it_stopped_and_runs_again_what_changed(
+def test_it_resumes_and_runs_again_what_changed(
     classifier: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = request(classifier, labelled, tmp_path / "out", "magnitude,random", "0.3,0.5")
@@ -142,7 +142,7 @@ def test_it_goes_on_where_it_stopped_and_runs_again_what_changed(
     assert not (tmp_path / "out" / "compare.json").exists()
     recorder = Recorder()
     first = compare(asked, recorder)
-    assert recorder.held == ["magnitude at 30.0%, seed 0"]
+    assert recorder.reused == ["magnitude at 30.0%, seed 0"]
     assert len(recorder.ran) == 3
     recorder = Recorder()
     more = compare(request(classifier, labelled, tmp_path / "out", "magnitude,random", "0.3,0.4,0.5"), recorder)
@@ -273,7 +273,7 @@ def comparison(cells: list[Cell]) -> Comparison:
     )
 
 
-def test_the_best_of_each_row_is_said_and_bold_whoever_it_is() -> None:
+def test_the_best_of_each_row_is_said_and_bold_whichever_it_is() -> None:
     ours = [cell("kprune", 0.5, 0, 1.0, 0.80), cell("kprune", 0.8, 0, 3.0, 0.70)]
     refusal = Cell(method="kcm", rate=0.8, seed=0, key="0", refused="It prunes neurons only.")
     found = comparison([*ours, cell("kwon", 0.5, 0, 2.0, 0.85), cell("kwon", 0.8, 0, 2.5, 0.70),

@@ -12,7 +12,7 @@ from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.variant_report import Reports
 from kprune_export.cli.results import print_summary
 from kprune_export.evaluation.fidelity import FidelityReport
-from kprune_export.pipeline.run import prove_dense, prune_and_build, validate
+from kprune_export.pipeline.run import prune_and_build, validate, validate_dense
 from kprune_export.pipeline.summary import summarise
 from kprune_export.recipe.recipe import Recipe
 
@@ -39,19 +39,19 @@ def test_it_is_measured_as_a_variant_is(
     built = prune_and_build(recipe)
     fidelity = Reports[FidelityReport].read(built.output / "fidelity.json")
     assert (list(fidelity.variants), list(fidelity.dense)) == (["onnxruntime-fp32"], [INT8])
-    alone = prove_dense(make_recipe(classifier, tmp_path / "dense", texts_file, evaluation=dev, precision="int8"))
-    assert fidelity.dense[INT8].model_copy(update={"twin_measures": ()}) == alone.proofs[0].fidelity.model_copy(  # type: ignore[union-attr]
-        update={"twin_measures": ()}
+    alone = validate_dense(make_recipe(classifier, tmp_path / "dense", texts_file, evaluation=dev, precision="int8"))
+    assert fidelity.dense[INT8].model_copy(update={"baseline_measures": ()}) == alone.reports[0].fidelity.model_copy(  # type: ignore[union-attr]
+        update={"baseline_measures": ()}
     )
     latency = Reports[LatencyReport].read(built.output / "latency.json")
     assert [x.shape for x in latency.dense[INT8].shapes] == ["1x8", "2x16"]
-    assert latency.dense[INT8].subject.pruned_bytes == alone.proofs[0].graph.file.size_bytes
+    assert latency.dense[INT8].subject.pruned_bytes == alone.reports[0].graph.file.size_bytes
 
     summary = summarise(built)
     fp32, int8 = summary.dense
     assert (fp32.variant, int8.variant) == ("onnxruntime-fp32", INT8)
-    assert fp32.onnx_bytes == built.proofs[0].latency.subject.dense_bytes  # type: ignore[union-attr]
-    assert fp32.metrics[0].value == built.proofs[0].fidelity.metric.dense  # type: ignore[union-attr]
+    assert fp32.onnx_bytes == built.reports[0].latency.subject.dense_bytes  # type: ignore[union-attr]
+    assert fp32.metrics[0].value == built.reports[0].fidelity.metric.dense  # type: ignore[union-attr]
     assert int8.metrics[0].value == fidelity.dense[INT8].metric.pruned  # type: ignore[union-attr]
     assert int8.fidelity == fidelity.dense[INT8].measures
     assert json.loads(summary.model_dump_json())["dense"][1]["latency"][0]["shape"] == "1x8"
@@ -86,7 +86,7 @@ def test_where_int8_is_exported_too_it_is_measured_once(
 def test_it_can_be_switched_off(classifier: Path, texts_file: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe(classifier, tmp_path / "out", texts_file, dense_int8=False, shapes="1x8")
     built = prune_and_build(recipe)
-    assert built.dense_proofs == ()
+    assert built.dense_reports == ()
     assert [x.variant for x in summarise(built).dense] == ["onnxruntime-fp32"]
     assert built.manifest.recipe["dense_int8"] is False
 
@@ -102,10 +102,10 @@ def test_a_model_that_does_not_tolerate_int8_is_built_all_the_same(
     for module in ("int8", "smoothing"):
         monkeypatch.setattr(f"exporters.onnx.passes.{module}.LARGEST_ERROR", -1.0)
     built = prune_and_build(make_recipe(classifier, tmp_path / "out", texts_file, shapes="1x8"))
-    (proof,) = built.dense_proofs
-    assert (proof.variant, proof.fidelity, proof.latency) == (INT8, None, None)
-    assert proof.problem is not None
-    assert "no multiplication tolerates it" in proof.problem
+    (report,) = built.dense_reports
+    assert (report.variant, report.fidelity, report.latency) == (INT8, None, None)
+    assert report.problem is not None
+    assert "no multiplication tolerates it" in report.problem
     print_summary(summarise(built), as_json=False)
     assert "Dense onnxruntime-int8 was not measured: int8 was asked for" in " ".join(capsys.readouterr().out.split())
     assert "Dense onnxruntime-int8 was not measured: int8 was asked for" in (built.output / "report.html").read_text()
@@ -116,11 +116,11 @@ def test_one_that_fails_parity_is_not_measured_and_stops_nothing(
 ) -> None:
     monkeypatch.setattr("kprune_export.model_export.int8_tolerance", lambda _: Tolerance(absolute=0.0, relative=1e-9))
     built = prune_and_build(make_recipe(classifier, tmp_path / "out", texts_file, shapes="1x8"))
-    (proof,) = built.dense_proofs
-    assert proof.problem is not None
-    assert "differs from torch" in proof.problem
-    assert built.proofs[0].parity is not None
-    assert built.proofs[0].parity.passed
+    (report,) = built.dense_reports
+    assert report.problem is not None
+    assert "differs from torch" in report.problem
+    assert built.reports[0].parity is not None
+    assert built.reports[0].parity.passed
 
 
 def test_validating_where_the_calibration_texts_are_not(
@@ -138,6 +138,6 @@ def test_validating_where_the_calibration_texts_are_not(
     calibration.unlink()
     again = {**repeatable_settings(built.output), "output": tmp_path / "again", "threads": 2, "dense_int8": True}
     found = validate(built.output, Recipe.build(None, again))
-    assert found.proofs[0].fidelity == built.proofs[0].fidelity
-    (proof,) = found.dense_proofs
-    assert proof.problem == f"The text file {calibration} does not exist."
+    assert found.reports[0].fidelity == built.reports[0].fidelity
+    (report,) = found.dense_reports
+    assert report.problem == f"The text file {calibration} does not exist."

@@ -113,7 +113,7 @@ def test_every_usual_head_size(size: int, make_checkpoint: MakeCheckpoint, tmp_p
         assert record.attention == (AttentionForm.HEADS_APART, AttentionForm.DECOMPOSED)
         settings_ = EngineSettings(profiles=TWO)
         built = engine_from_onnx(tmp_path / record.file.name, spec, precision, tmp_path, settings=settings_).record
-        assert built.proof.matmuls.keys() == {precision}
+        assert built.precision_check.matmuls.keys() == {precision}
 
 
 LAYER = st.builds(
@@ -141,18 +141,18 @@ def test_any_plan_exports_passes_parity_and_builds(
             check_parity(TorchRunner(module, spec), runner, spec, tolerance=tolerance).raise_if_failed()
     path = folder / record.file.name
     built = engine_from_onnx(path, spec, Precision.FP16, folder, settings=EngineSettings(profiles=TWO)).record
-    assert built.proof.matmuls.keys() == {Precision.FP16}
+    assert built.precision_check.matmuls.keys() == {Precision.FP16}
     assert checkpoint.plan is not None
     assert built.pruning_plan_sha256 == checkpoint.plan.sha256
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.BF16])
 def test_the_size_of_a_real_models_plan_tells_its_precision(precision: Precision, minilm: Path, tmp_path: Path) -> None:
-    proof = build(load_checkpoint(minilm), tmp_path, precision).record.proof
-    assert proof.size_tells
-    assert proof.compiled is not None
-    assert proof.compiled[precision] >= 0.99 * sum(proof.compiled.values())
-    assert 1 <= proof.plan_bytes / proof.weight_bytes < 1.5
+    report = build(load_checkpoint(minilm), tmp_path, precision).record.precision_check
+    assert report.size_decides
+    assert report.compiled is not None
+    assert report.compiled[precision] >= 0.99 * sum(report.compiled.values())
+    assert 1 <= report.plan_bytes / report.weight_bytes < 1.5
 
 
 @pytest.mark.parametrize("reduction", [0.5, 0.8])

@@ -163,9 +163,9 @@ def test_every_task_has_a_case_and_an_evaluation(make_checkpoint: MakeCheckpoint
 def test_it_goes_through(case: str, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     *_, headline, metrics, axes = CASES[case]
     bundle = build(case)
-    assert bundle.proofs[0].parity is not None
-    assert bundle.proofs[0].parity.passed
-    fidelity = bundle.proofs[0].fidelity
+    assert bundle.reports[0].parity is not None
+    assert bundle.reports[0].parity.passed
+    fidelity = bundle.reports[0].fidelity
     assert fidelity is not None
     assert fidelity.headline.name == headline
     assert fidelity.headline.value > 0.3
@@ -200,7 +200,7 @@ def test_a_choice_of_pooling_is_remembered(build: Build, tmp_path: Path) -> None
     recipe = Recipe.build(
         None, {**repeatable_settings(built.output), "output": tmp_path / "out", "threads": 2, "shapes": "1x4"}
     )
-    assert validate(built.output, recipe).proofs[0].fidelity == built.proofs[0].fidelity
+    assert validate(built.output, recipe).reports[0].fidelity == built.reports[0].fidelity
     with pytest.raises(CheckpointError, match="made with --pooling pooler, which --pooling mean cannot change"):
         load_checkpoint(built.output / "checkpoint", pooling="mean")
     with pytest.raises(UnsupportedModelError, match="is not a sentence embedder"):

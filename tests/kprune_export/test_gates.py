@@ -12,28 +12,28 @@ from pydantic import ValidationError
 
 from exporters.timing.noise import Disturbance, NoiseCheck
 from kprune_export.bundle.manifest import Manifest, TextsRecord
-from kprune_export.bundle.variant_report import VariantProof
+from kprune_export.bundle.variant_report import VariantReport
 from kprune_export.bundle.verdict import GateResult, in_words, verdict_of
 from kprune_export.cli.results import _figures, print_summary
 from kprune_export.errors import BundleError, ExitCode, RecipeError
 from kprune_export.evaluation.metrics import TaskMetric
-from kprune_export.gates.evaluate import judge
+from kprune_export.gates.evaluate import evaluate_gates
 from kprune_export.pipeline.run import Outcome
 from kprune_export.pipeline.summary import summarise
 from kprune_export.recipe.gates import GATE_NAMES
 from kprune_export.recipe.recipe import Recipe
 
 
-def measured(built: Outcome, speedup: float, noise: NoiseCheck | None) -> VariantProof:
-    (proof,) = built.proofs
-    assert proof.latency is not None
-    shape = proof.latency.shapes[0].model_copy(update={"speedup": speedup, "noise": noise, "disturbance": None})
-    return dataclasses.replace(proof, latency=proof.latency.model_copy(update={"shapes": (shape,)}))
+def measured(built: Outcome, speedup: float, noise: NoiseCheck | None) -> VariantReport:
+    (report,) = built.reports
+    assert report.latency is not None
+    shape = report.latency.shapes[0].model_copy(update={"speedup": speedup, "noise": noise, "disturbance": None})
+    return dataclasses.replace(report, latency=report.latency.model_copy(update={"shapes": (shape,)}))
 
 
-def judged(built: Outcome, speedup: float, noise: NoiseCheck | None, limit: float = 1.5) -> GateResult:
+def gate_at(built: Outcome, speedup: float, noise: NoiseCheck | None, limit: float = 1.5) -> GateResult:
     recipe = Recipe.build(None, built.manifest.recipe | {"output": built.output, "min_speedup": limit})
-    (gate,) = judge(recipe, [measured(built, speedup, noise)])
+    (gate,) = evaluate_gates(recipe, [measured(built, speedup, noise)])
     return gate
 
 
@@ -43,7 +43,7 @@ NOISY = NoiseCheck(ratio=0.9, low=0.8, high=0.95)
 
 
 @pytest.mark.parametrize(
-    ("speedup", "noise", "held", "undecided"),
+    ("speedup", "noise", "passed", "inconclusive"),
     [
         (1.5, None, True, False),
         (1.49, QUIET, False, False),
@@ -56,65 +56,67 @@ NOISY = NoiseCheck(ratio=0.9, low=0.8, high=0.95)
     ],
 )
 def test_noise_decides_nothing_that_it_could_turn(
-    built: Outcome, speedup: float, noise: NoiseCheck | None, held: bool, undecided: bool
+    built: Outcome, speedup: float, noise: NoiseCheck | None, passed: bool, inconclusive: bool
 ) -> None:
-    gate = judged(built, speedup, noise)
-    assert (gate.held, gate.undecided, gate.broken) == (held, undecided, not held and not undecided)
-    assert ("too noisy" in gate.detail) is undecided
+    gate = gate_at(built, speedup, noise)
+    assert (gate.passed, gate.inconclusive, gate.broken) == (passed, inconclusive, not passed and not inconclusive)
+    assert ("too noisy" in gate.detail) is inconclusive
     assert ("a model is 0.90 times as fast as itself (0.80 to 0.95)" in gate.detail) is (noise is NOISY)
 
 
-@pytest.mark.parametrize(("waiting", "undecided"), [(0.0, False), (0.04, False), (0.2, True), (0.5, True)])
-def test_busy_processors_decide_nothing_that_they_could_turn(built: Outcome, waiting: float, undecided: bool) -> None:
+@pytest.mark.parametrize(("waiting", "inconclusive"), [(0.0, False), (0.04, False), (0.2, True), (0.5, True)])
+def test_busy_processors_decide_nothing_that_they_could_turn(
+    built: Outcome, waiting: float, inconclusive: bool
+) -> None:
     """1.6 times as fast against 1.5 that are asked: a fifth of the time spent waiting may have made that."""
-    proof = measured(built, 1.6, QUIET)
-    assert proof.latency is not None
+    report = measured(built, 1.6, QUIET)
+    assert report.latency is not None
     disturbance = Disturbance(ran_s=1 - waiting, waited_s=waiting)
-    shape = proof.latency.shapes[0].model_copy(update={"disturbance": disturbance})
-    proof = dataclasses.replace(proof, latency=proof.latency.model_copy(update={"shapes": (shape,)}))
+    shape = report.latency.shapes[0].model_copy(update={"disturbance": disturbance})
+    report = dataclasses.replace(report, latency=report.latency.model_copy(update={"shapes": (shape,)}))
     recipe = Recipe.build(None, built.manifest.recipe | {"output": built.output, "min_speedup": 1.5})
-    (gate,) = judge(recipe, [proof])
-    assert (gate.held, gate.undecided) == (not undecided, undecided)
-    assert (f"waited for a processor {waiting:.0%} of the time" in gate.detail) is undecided
+    (gate,) = evaluate_gates(recipe, [report])
+    assert (gate.passed, gate.inconclusive) == (not inconclusive, inconclusive)
+    assert (f"waited for a processor {waiting:.0%} of the time" in gate.detail) is inconclusive
 
 
-def test_what_undecided_comes_to(built: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
-    undecided, broken = judged(built, 1.5, NOISY), judged(built, 1.0, QUIET)
-    assert verdict_of([undecided]) == "undecided"
-    assert verdict_of([undecided, broken]) == "failed"
-    words = "undecided: the machine is too noisy to judge 1 of 1 gates"
-    assert in_words("undecided", [undecided]) == words
-    manifest = built.manifest.model_copy(update={"gates": (undecided,), "verdict": "undecided", "warnings": ()})
+def test_what_an_inconclusive_gate_comes_to(built: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
+    inconclusive, broken = gate_at(built, 1.5, NOISY), gate_at(built, 1.0, QUIET)
+    assert verdict_of([inconclusive]) == "inconclusive"
+    assert verdict_of([inconclusive, broken]) == "failed"
+    words = "inconclusive: the machine is too noisy to evaluate 1 of 1 gates"
+    assert in_words("inconclusive", [inconclusive]) == words
+    manifest = built.manifest.model_copy(update={"gates": (inconclusive,), "verdict": "inconclusive", "warnings": ()})
     summary = summarise(dataclasses.replace(built, manifest=manifest))
-    assert print_summary(summary, as_json=False) is ExitCode.UNDECIDED
+    assert print_summary(summary, as_json=False) is ExitCode.INCONCLUSIVE
     assert f"Verdict: {words}" in capsys.readouterr().out
 
 
 def test_a_run_checks_its_machine(built: Outcome) -> None:
-    (proof,) = built.proofs
-    assert proof.latency is not None
-    assert all(shape.noise is not None and shape.noise.low <= shape.noise.high for shape in proof.latency.shapes)
+    (report,) = built.reports
+    assert report.latency is not None
+    assert all(shape.noise is not None and shape.noise.low <= shape.noise.high for shape in report.latency.shapes)
     assert "dense, opened again" in (built.output / "report.html").read_text()
 
 
-PASSED = {"name": "min_agreement", "comparison": "≥", "limit": 0.9, "value": 0.95, "held": True, "detail": ""}
+PASSED = {"name": "min_agreement", "comparison": "≥", "limit": 0.9, "value": 0.95, "passed": True, "detail": ""}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"held": False},
+        {"passed": False},
         {"value": 0.8},
-        {"value": math.nan, "held": False},
+        {"value": math.nan, "passed": False},
         {"value": math.inf},
         {"limit": -math.inf},
         {"limit": math.nan},
-        {"undecided": True},
+        {"inconclusive": True},
         {"comparison": "≤"},
     ],
 )
 def test_a_gate_that_contradicts_itself_is_no_record(changes: dict[str, object]) -> None:
-    assert GateResult.model_validate(PASSED).held
+    assert GateResult.model_validate(PASSED).passed
     with pytest.raises(ValidationError):
         GateResult.model_validate(PASSED | changes)
     with pytest.raises(ValidationError):
@@ -127,8 +129,8 @@ def test_a_gate_that_contradicts_itself_is_no_record(changes: dict[str, object])
         ("passed", ()),
         ("not gated", (PASSED,)),
         (None, (PASSED,)),
-        ("passed", (PASSED, PASSED | {"value": 0.1, "held": False})),
-        ("undecided", (PASSED | {"value": 0.1, "held": False},)),
+        ("passed", (PASSED, PASSED | {"value": 0.1, "passed": False})),
+        ("inconclusive", (PASSED | {"value": 0.1, "passed": False},)),
         ("failed", (PASSED,)),
     ],
 )
@@ -152,29 +154,29 @@ def test_gates_are_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    ("assumed", "dense", "undecided"), [(True, 0.5, True), (False, 0.5, False), (True, 0.9, False)]
+    ("assumed", "dense", "inconclusive"), [(True, 0.5, True), (False, 0.5, False), (True, 0.9, False)]
 )
 def test_labels_in_an_unknown_order_decide_nothing(
-    assumed: bool, dense: float, undecided: bool, built: Outcome
+    assumed: bool, dense: float, inconclusive: bool, built: Outcome
 ) -> None:
     metric = TaskMetric(name="accuracy", dense=dense, pruned=0.5, examples=40, chance=0.6, order_assumed=assumed)
-    (proof,) = built.proofs
-    assert proof.fidelity is not None
-    proof = dataclasses.replace(proof, fidelity=proof.fidelity.model_copy(update={"metric": metric}))
+    (report,) = built.reports
+    assert report.fidelity is not None
+    report = dataclasses.replace(report, fidelity=report.fidelity.model_copy(update={"metric": metric}))
     for limit in (0.4, 0.8):
         recipe = Recipe.build(None, built.manifest.recipe | {"output": built.output, "min_metric": limit})
-        (gate,) = judge(recipe, [proof])
-        assert (gate.undecided, gate.held) == (undecided, limit == 0.4 and not undecided)
-        assert ("no better than chance (0.6000)" in gate.detail) is undecided
+        (gate,) = evaluate_gates(recipe, [report])
+        assert (gate.inconclusive, gate.passed) == (inconclusive, limit == 0.4 and not inconclusive)
+        assert ("no better than chance (0.6000)" in gate.detail) is inconclusive
     words = in_words(verdict_of([gate]), [gate])
-    assert words == ("undecided: what was measured does not decide 1 of 1 gates" if undecided else words)
-    shown = [row[3] for row in _figures(summarise(dataclasses.replace(built, proofs=(proof,))).variants[0])]
+    assert words == ("inconclusive: what was measured does not decide 1 of 1 gates" if inconclusive else words)
+    shown = [row[3] for row in _figures(summarise(dataclasses.replace(built, reports=(report,))).variants[0])]
     assert any("no better than chance (" in note for note in shown) is (dense == 0.5)
 
 
 def test_a_caveat_is_part_of_the_verdict(built: Outcome) -> None:
     recipe = Recipe.build(None, built.manifest.recipe | {"output": built.output, "min_agreement": 0.0})
-    gates = judge(recipe, built.proofs, caveat="it was measured on something else")
+    gates = evaluate_gates(recipe, built.reports, caveat="it was measured on something else")
     assert in_words("passed", gates) == "passed: parity holds, and every gate; it was measured on something else"
     assert gates[0].about.endswith("; it was measured on something else")
     record = TextsRecord(source="texts.txt", texts=9, sha256="", unknown_share=0.04)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from output_folders import run_folder
 
-from kprune_export.bundle.layout import MANIFEST, WORK
+from kprune_export.bundle.layout import MANIFEST, REPOSITORY_RECORD, WORK
 from kprune_export.bundle.manifest import Manifest, SourceRecord, StageRecord, record_files
 from kprune_export.bundle.workspace import Workspace
 from kprune_export.errors import BundleError, OutputFolderError, RecipeError, message_of
@@ -17,7 +17,6 @@ from kprune_export.output_folder.publication import PUBLICATION
 from kprune_export.pipeline.run import Outcome
 from kprune_export.recipe.recipe import Recipe
 from kprune_export.triton.folder import write_folder
-from kprune_export.triton.repository_record import RECORD
 
 Cli = Callable[..., int]
 SOURCE = SourceRecord(model="m", weights_sha256="a", config_sha256="b", tokenizer_sha256="c")
@@ -118,9 +117,9 @@ def test_a_repositorys_record_names_no_folder_outside(
 ) -> None:
     repository = tmp_path / "models"
     assert cli("triton", built.output, "--backend", "python", "-o", repository) == 0
-    values = json.loads((repository / RECORD).read_text())
+    values = json.loads((repository / REPOSITORY_RECORD).read_text())
     values["encoders"][0]["name"] = name
-    (repository / RECORD).write_text(json.dumps(values))
+    (repository / REPOSITORY_RECORD).write_text(json.dumps(values))
     with pytest.raises(OutputFolderError), write_folder(repository):
         pass
     assert (canary / "precious.txt").read_text() == "precious"

@@ -20,7 +20,7 @@ Arguments = list[object]
 
 
 class Runs:
-    """Runs of the command line that are killed where they are told to."""
+    """Runs of the command line that are killed at given parts."""
 
     def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
         self._process, self._folder, self._count = process, folder, 0
@@ -104,14 +104,14 @@ def test_a_run_to_a_latency(runs: Runs, make_checkpoint: Callable[..., Path], te
     log = runs.log()
     runs.killed_at_each({"latency-table/": 5, "sensitivity/": 6}, arguments, log)
     assert len(parts_in(log, "latency-table/")) > 10  # it was finished by the second run
-    runs.killed_at_each({"prune/parts/rehearsed": 1, "prune/parts/finished": 1}, arguments, log)
+    runs.killed_at_each({"prune/parts/trial": 1, "prune/parts/finished": 1}, arguments, log)
     assert runs.run(arguments, log) in (0, 3, 6), said(log)
     measured = [part for stage in ("latency-table/", "sensitivity/", "prune/parts/") for part in parts_in(log, stage)]
     assert set(Counter(measured).values()) == {1}
     record = TargetRecord.read(tmp_path / "bundle" / "target.json")
     timed = [x for x in record.rounds if x.measured_share is not None]
     finished = [x for x in record.rounds if x.finished_share is not None]
-    assert len(parts_in(log, "prune/parts/rehearsed")) == len(timed)
+    assert len(parts_in(log, "prune/parts/trial")) == len(timed)
     assert len(parts_in(log, "prune/parts/finished")) == len(finished)
 
 

@@ -116,13 +116,13 @@ def test_a_data_set_s_classes_are_the_model_s_by_name(
     assert (report.metric.name, report.metric.dense, report.metric.order_assumed) == ("entity_f1", 1.0, False)
     capsys.readouterr()
     again = ("validate", output, "--evaluation", bare, *quick, "--min-metric", 0.01, "-o", tmp_path / "again")
-    assert cli(*again) == ExitCode.UNDECIDED
+    assert cli(*again) == ExitCode.INCONCLUSIVE
     shown = " ".join(capsys.readouterr().out.split())
-    assert "undecided: what was measured does not decide 1 of 1 gates" in shown
+    assert "inconclusive: what was measured does not decide 1 of 1 gates" in shown
     (report,) = Reports[FidelityReport].read(tmp_path / "again" / "fidelity.json").variants.values()
     assert report.metric is not None
     assert report.metric.order_assumed
     assert report.metric.other_order == 1
     (gate,) = Manifest.of_bundle(tmp_path / "again").gates
-    assert (gate.name, gate.undecided, gate.broken) == ("min_metric", True, False)
+    assert (gate.name, gate.inconclusive, gate.broken) == ("min_metric", True, False)
     assert "the labels are numbers without names, and may count the classes in another order" in gate.detail

@@ -8,7 +8,7 @@ import pytest
 
 from exporters.timing.latency import LatencyReport
 from exporters.timing.noise import Disturbance
-from kprune_export.bundle.variant_report import VariantProof
+from kprune_export.bundle.variant_report import VariantReport
 from kprune_export.ci.step_summary import summary_markdown
 from kprune_export.cli.results import print_summary
 from kprune_export.diff.figures import measured
@@ -33,19 +33,19 @@ def timed(built: Outcome) -> Timed:
     """Return the outcome of a run whose second shape was disturbed, and whose first was not."""
 
     def outcome(disturbance: Disturbance | None) -> Outcome:
-        (proof,) = built.proofs
-        latency = _disturbed(proof, disturbance)
-        proofs = (dataclasses.replace(proof, latency=latency),)
-        return dataclasses.replace(built, proofs=proofs, noise=noise_remarks(proofs))
+        (report,) = built.reports
+        latency = _disturbed(report, disturbance)
+        reports = (dataclasses.replace(report, latency=latency),)
+        return dataclasses.replace(built, reports=reports, noise=noise_remarks(reports))
 
     return outcome
 
 
-def _disturbed(proof: VariantProof, disturbance: Disturbance | None) -> LatencyReport:
-    assert proof.latency is not None
-    quiet = [shape.model_copy(update={"noise": None, "disturbance": None}) for shape in proof.latency.shapes]
+def _disturbed(report: VariantReport, disturbance: Disturbance | None) -> LatencyReport:
+    assert report.latency is not None
+    quiet = [shape.model_copy(update={"noise": None, "disturbance": None}) for shape in report.latency.shapes]
     quiet[1] = quiet[1].model_copy(update={"disturbance": disturbance})
-    return proof.latency.model_copy(update={"shapes": tuple(quiet)})
+    return report.latency.model_copy(update={"shapes": tuple(quiet)})
 
 
 def test_the_remark_names_the_variant_the_shape_and_the_reason(timed: Timed) -> None:
@@ -84,7 +84,7 @@ def test_the_headline_of_the_report(built: Outcome, timed: Timed) -> None:
         manifest, source = built.manifest, load_checkpoint(built.output / "checkpoint")
         assert manifest.calibration is not None
         assert manifest.held_out is not None
-        latency = outcome.proofs[0].latency
+        latency = outcome.reports[0].latency
         assert latency is not None
         return render_report(
             ReportContent(
@@ -94,7 +94,7 @@ def test_the_headline_of_the_report(built: Outcome, timed: Timed) -> None:
                 calibration=manifest.calibration,
                 held_out=manifest.held_out,
                 plan=PruningPlan.read(built.output / "plan.json"),
-                proofs=outcome.proofs,
+                reports=outcome.reports,
                 machine=latency.subject.machine,
                 gates=(),
                 noise=outcome.noise,
@@ -110,7 +110,7 @@ def test_the_headline_of_the_report(built: Outcome, timed: Timed) -> None:
 
 
 def test_the_files(timed: Timed) -> None:
-    latency = timed(BUSY).proofs[0].latency
+    latency = timed(BUSY).reports[0].latency
     assert latency is not None
     written = json.loads(latency.model_dump_json())
     assert [shape["noise_reason"] for shape in written["shapes"]] == [None, REASON]
@@ -122,7 +122,7 @@ def test_a_comparison_of_bundles_widens_the_interval(built: Outcome, timed: Time
     content = read_bundle(built.output)
     found = {}
     for name, disturbance in (("quiet", None), ("busy", BUSY)):
-        latency = timed(disturbance).proofs[0].latency
+        latency = timed(disturbance).reports[0].latency
         assert latency is not None
         changed = dataclasses.replace(content, latency={"onnxruntime-fp32": latency})
         (figure,) = (x for x in measured("onnxruntime-fp32", changed) if x.name == "speedup at 2x16")
@@ -133,11 +133,11 @@ def test_a_comparison_of_bundles_widens_the_interval(built: Outcome, timed: Time
 
 def test_a_sweep_s_trial(timed: Timed) -> None:
     outcome = timed(BUSY)
-    figures = _figures(outcome.manifest, outcome.proofs[0])
+    figures = _figures(outcome.manifest, outcome.reports[0])
     assert [(x.noise, x.noise_reason) for x in figures.latency] == [(None, None), (2.0, REASON)]
     trial = Trial(name="dense", variant="onnxruntime-fp32", speedup=None, bundle="x", figures=figures)
-    told = [
+    shown = [
         in_words(trial, Recommendation(wish=Wish(min_fidelity=0, shape=shape), best=trial, second=None))
         for shape in ("1x8", "2x16")
     ]
-    assert [REASON in text for text in told] == [False, True]
+    assert [REASON in text for text in shown] == [False, True]

@@ -1,4 +1,4 @@
-"""What is published tells nothing of where its maker's files lie, and can still be validated where they are."""
+"""What is published reveals nothing of where its maker's files lie, and can still be validated where they are."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Cli = Callable[..., int]
 MakeRecipe = Callable[..., Recipe]
 
 
-def telling(folder: Path, *secrets: str) -> list[tuple[str, str]]:
+def revealing(folder: Path, *secrets: str) -> list[tuple[str, str]]:
     """Return the files of a folder that hold one of some texts, in UTF-8 or as JSON writes them."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [
@@ -32,7 +32,7 @@ def test_a_bundle_does_not_tell_paths(
     )
     bundle = prune_and_build(recipe)
     above = (str(classifier.parent), str(texts_file.parent), str(tmp_path), str(Path.home()), str(Path.cwd()))
-    assert telling(bundle.output, *above, os.uname().nodename) == []
+    assert revealing(bundle.output, *above, os.uname().nodename) == []
     manifest = bundle.manifest
     assert manifest.source.model == manifest.recipe["model"] == f"…/{classifier.name}"
     assert manifest.calibration is not None

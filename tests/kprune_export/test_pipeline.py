@@ -27,7 +27,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.ran: list[str] = []
-        self.held: list[str] = []
+        self.reused: list[str] = []
 
     def stage(self, number: int, total: int, title: str) -> Any:
         from contextlib import nullcontext
@@ -36,7 +36,7 @@ class Recorder:
         return nullcontext(lambda _: None)
 
     def skipped(self, number: int, total: int, title: str) -> None:
-        self.held.append(title)
+        self.reused.append(title)
 
 
 def test_a_bundle_holds_what_it_promises(built: Outcome) -> None:
@@ -73,14 +73,14 @@ def test_a_bundle_holds_what_it_promises(built: Outcome) -> None:
 
 
 def test_figures_are_sane(built: Outcome) -> None:
-    assert built.proofs[0].parity is not None
-    assert built.proofs[0].fidelity is not None
-    assert built.proofs[0].latency is not None
-    assert built.proofs[0].parity.passed
-    assert built.proofs[0].fidelity.texts == 40
-    assert 0.5 < built.proofs[0].fidelity.headline.value <= 1
-    assert [x.shape for x in built.proofs[0].latency.shapes] == ["1x8", "2x16"]
-    assert built.proofs[0].latency.subject.pruned_bytes < built.proofs[0].latency.subject.dense_bytes
+    assert built.reports[0].parity is not None
+    assert built.reports[0].fidelity is not None
+    assert built.reports[0].latency is not None
+    assert built.reports[0].parity.passed
+    assert built.reports[0].fidelity.texts == 40
+    assert 0.5 < built.reports[0].fidelity.headline.value <= 1
+    assert [x.shape for x in built.reports[0].latency.shapes] == ["1x8", "2x16"]
+    assert built.reports[0].latency.subject.pruned_bytes < built.reports[0].latency.subject.dense_bytes
 
 
 def test_a_rerun_skips_everything(built: Outcome, classifier: Path, texts_file: Path, make_recipe: MakeRecipe) -> None:
@@ -88,7 +88,7 @@ def test_a_rerun_skips_everything(built: Outcome, classifier: Path, texts_file: 
     recorder = Recorder()
     again = prune_and_build(make_recipe(classifier, built.output, texts_file), recorder)
     assert recorder.ran == []
-    assert len(recorder.held) == 9
+    assert len(recorder.reused) == 9
     assert again.manifest == built.manifest
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
@@ -143,11 +143,11 @@ def test_labelled_evaluation_texts_are_held_out_whole(
     calibration.write_text(texts_file.read_text() + "\n" + "\n".join(held_out[:7]))
     recipe = make_recipe(classifier, tmp_path / "out", calibration, evaluation=str(data), min_metric=0.0)
     outcome = prune_and_build(recipe)
-    assert outcome.proofs[0].fidelity is not None
-    assert outcome.proofs[0].fidelity.metric is not None
-    assert outcome.proofs[0].fidelity.metric.examples == 30
+    assert outcome.reports[0].fidelity is not None
+    assert outcome.reports[0].fidelity.metric is not None
+    assert outcome.reports[0].fidelity.metric.examples == 30
     (gate,) = outcome.manifest.gates
-    assert (gate.name, gate.held, gate.value) == ("min_metric", True, outcome.proofs[0].fidelity.metric.pruned)
+    assert (gate.name, gate.passed, gate.value) == ("min_metric", True, outcome.reports[0].fidelity.metric.pruned)
     assert outcome.manifest.calibration is not None
     assert outcome.manifest.calibration.left_out == 7
     assert "7 more were left out because they are held out" in (recipe.output / "report.html").read_text()
@@ -171,16 +171,18 @@ def test_prune_then_export_then_inspect(
     assert dense.manifest.plan_sha256 is None
 
 
-def test_validate_proves_a_bundle_again(built: Outcome, classifier: Path, embedder: Path, tmp_path: Path) -> None:
+def test_validate_repeats_the_checks_of_a_bundle(
+    built: Outcome, classifier: Path, embedder: Path, tmp_path: Path
+) -> None:
     recipe = Recipe.build(
         None, {**repeatable_settings(built.output), "output": tmp_path / "validation", "threads": 2, "shapes": "1x4"}
     )
     outcome = validate(built.output, recipe)
     names = sorted(x.name for x in (tmp_path / "validation").iterdir())
     assert names == ["fidelity.json", "gates.json", "latency.json", "manifest.json", "parity.json"]
-    assert outcome.proofs[0].fidelity == built.proofs[0].fidelity
-    assert outcome.proofs[0].latency is not None
-    assert [x.shape for x in outcome.proofs[0].latency.shapes] == ["1x4"]
+    assert outcome.reports[0].fidelity == built.reports[0].fidelity
+    assert outcome.reports[0].latency is not None
+    assert [x.shape for x in outcome.reports[0].latency.shapes] == ["1x4"]
     other = recipe.model_copy(update={"model": str(embedder), "output": tmp_path / "other"})
     with pytest.raises(BundleError, match="is not the model that .* was made from"):
         validate(built.output, other)
@@ -209,7 +211,7 @@ def test_a_bundle_of_a_relative_path_is_validated_from_anywhere(
     moved = made.output.rename(tmp_path / "moved")
     asked = {"output": tmp_path / "again", "shapes": "1x4"}
     again = Recipe.build(None, repeatable_settings(moved) | asked)
-    assert validate(moved, again).proofs[0].fidelity == made.proofs[0].fidelity
+    assert validate(moved, again).reports[0].fidelity == made.reports[0].fidelity
     shutil.rmtree(tmp_path / "there")
     with pytest.raises(BundleError, match=r"there/model, the dense model of .*, is not on this machine: .* --dense"):
         validate(moved, again)
@@ -263,7 +265,7 @@ def test_a_run_stopped_after_pruning_goes_on(
             prune_and_build(recipe)
     recorder = Recorder()
     outcome = prune_and_build(recipe, recorder)
-    assert recorder.held == [PruneStage.title]
+    assert recorder.reused == [PruneStage.title]
     assert outcome.manifest.reproducible_hashes() == built.manifest.reproducible_hashes()
 
 

@@ -38,12 +38,12 @@ def test_validating_says_what_changed(
     settings = {**repeatable_settings(elsewhere.output), "output": tmp_path / "again", "threads": 2}
     summary = summarise(validate(elsewhere.output, Recipe.build(None, settings)))
     (sentence,) = summary.processor_changes
-    (proof,) = elsewhere.proofs
-    assert proof.fidelity is not None
+    (report,) = elsewhere.reports
+    assert report.fidelity is not None
     here = ", ".join(describe_machine().instruction_sets)
     assert sentence.startswith(
         f"onnxruntime-fp32 was measured on a processor with avx2; this one has {here}: "
-        f"agreement {proof.fidelity.headline.value:.4f} there, "
+        f"agreement {report.fidelity.headline.value:.4f} there, "
     )
     assert "speedup at 1x8 " in sentence
     print_summary(summary, as_json=False)

@@ -325,7 +325,7 @@ def test_without_a_token(bundle: Path) -> None:
 
 def test_what_is_not_pushed(cli: Cli, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = Manifest.of_bundle(bundle)
-    gate = GateResult(name="min_speedup", comparison="≥", limit=2, value=1, held=False, detail="")
+    gate = GateResult(name="min_speedup", comparison="≥", limit=2, value=1, passed=False, detail="")
     failed = manifest.model_copy(update={"verdict": "failed", "gates": (gate,)})
     (bundle / "manifest.json").write_text(failed.to_json())
     assert cli("push", bundle, "me/model", "--dry-run") == 3

@@ -33,14 +33,14 @@ def bundle(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 def test_it_lands_and_keeps_meaning(bundle: Outcome) -> None:
     assert bundle.plan is not None
-    assert bundle.proofs[0].fidelity is not None
+    assert bundle.reports[0].fidelity is not None
     assert 0.3 <= bundle.plan.flops_reduction < 0.3001
-    assert bundle.proofs[0].fidelity.headline.name == "mean_cosine"
-    assert bundle.proofs[0].fidelity.headline.value > 0.8
+    assert bundle.reports[0].fidelity.headline.name == "mean_cosine"
+    assert bundle.reports[0].fidelity.headline.value > 0.8
 
 
 def test_sentence_transformers_opens_it_and_agrees_with_the_onnx(bundle: Outcome) -> None:
-    """ONNX Runtime is used as the report tells people to: its own code runs, in a process of its own."""
+    """ONNX Runtime is used as the report says: its own code runs, in a process of its own."""
     model = load_sentence_transformer(bundle.output / "checkpoint")
     embeddings = model.encode(TEXTS)
     page = html.unescape((bundle.output / "report.html").read_text())

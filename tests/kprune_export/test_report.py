@@ -66,7 +66,7 @@ def test_the_speedup_that_flops_alone_would_give(built: Outcome) -> None:
 
 def test_it_says_what_timing_was_done_under(built: Outcome) -> None:
     text = " ".join("".join(read((built.output / "report.html").read_text()).text).split())
-    latency = built.proofs[0].latency
+    latency = built.reports[0].latency
     assert latency is not None
     assert f"2 threads on processors {processor_list(latency.affinity)}, governor " in text
     for shape in latency.shapes:
@@ -97,14 +97,14 @@ def test_what_models_and_files_are_called_stays_text(evil: Outcome) -> None:
 
 
 def test_it_shows_the_figures_of_the_json_files(built: Outcome) -> None:
-    assert built.proofs[0].latency is not None
-    assert built.proofs[0].fidelity is not None
+    assert built.reports[0].latency is not None
+    assert built.reports[0].fidelity is not None
     assert built.plan is not None
     shown = " ".join(" ".join(read((built.output / "report.html").read_text()).text).split())
-    for shape in built.proofs[0].latency.shapes:
+    for shape in built.reports[0].latency.shapes:
         assert f"{shape.speedup:.2f}×" in shown
         assert f"{shape.pruned.p99_ms:,.2f}" in shown
-    assert f"{built.proofs[0].fidelity.headline.value:.4f}" in shown
+    assert f"{built.reports[0].fidelity.headline.value:.4f}" in shown
     assert built.plan.sha256 in shown
     assert "Not gated: parity holds, and no gates were set" in shown
     for width in (len(built.plan.layers[0].neurons), len(built.plan.layers[1].neurons)):

@@ -47,7 +47,7 @@ def write(
 
 def test_a_folder_as_beir_has_it(tmp_path: Path) -> None:
     found = read_retrieval_folder(write(tmp_path))
-    assert found.queries == ("first?", "second?")  # the third has no judgement
+    assert found.queries == ("first?", "second?")  # the third has no relevant document
     assert found.documents == ("A title one text", "two", "three")  # two texts are the same
     assert found.relevant == ({0: 2.0}, {1: 1.0})  # a gain of 0 is not relevant
     assert [x.text for x in found.examples] == ["first?", "second?", "A title one text", "two", "three"]
@@ -60,7 +60,7 @@ def test_a_folder_as_beir_has_it(tmp_path: Path) -> None:
     assert read_retrieval_folder(write(tmp_path, qrels=QRELS.replace("\t2", "\t1"))).sha256 != found.sha256
 
 
-def test_which_judgements_are_read(tmp_path: Path) -> None:
+def test_which_relevance_file_is_read(tmp_path: Path) -> None:
     folder = write(tmp_path, split="dev")
     assert read_retrieval_folder(folder).queries == ("first?", "second?")  # the only one
     write(tmp_path, qrels=QRELS.replace("q2\td4\t1\n", ""), split="test")
@@ -181,7 +181,7 @@ def searched(
 
 
 def test_both_ways_to_deploy_are_measured_gated_and_shown(searched: Outcome) -> None:
-    report = searched.proofs[0].fidelity
+    report = searched.reports[0].fidelity
     assert report is not None
     assert report.metric is not None
     assert report.metric.name == "ndcg_at_10"  # what --min-metric is about
@@ -224,7 +224,7 @@ def test_the_metrics_are_those_of_a_search_by_hand(searched: Outcome, task: Path
         return np.stack([x / np.linalg.norm(x) for x in found]).astype(np.float64)
 
     stored = embed(dense.output / "onnx/model.onnx", data.documents)
-    report = searched.proofs[0].fidelity
+    report = searched.reports[0].fidelity
     assert report is not None
     for model, name in ((dense.output, None), (searched.output, "index_")):
         scores = embed(model / "onnx/model.onnx", data.queries) @ stored.T
@@ -291,7 +291,7 @@ def test_validating_takes_another_retrieval_data_set(searched: Outcome, cli: Cli
     again = tmp_path / "again"
     flags = ["--evaluation", task, "--min-index-mrr", 0.0, "--min-recall", 1.5, "--no-dense-int8", "--shapes", "1x4"]
     assert cli("validate", searched.output, "-o", again, "--threads", 2, *flags) == 3
-    gates = {gate.name: gate.held for gate in Manifest.of_bundle(again).gates}
+    gates = {gate.name: gate.passed for gate in Manifest.of_bundle(again).gates}
     assert (gates["min_index_mrr"], gates["min_recall"]) == (True, False)
 
 

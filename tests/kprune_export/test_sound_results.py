@@ -151,7 +151,7 @@ def test_validation_compares_all_files_of_the_dense_model(
 
 
 class Overwriting(SilentReporter):
-    """Overwrites a model's weights when a run begins a stage, as a training job that goes on does."""
+    """Overwrites a model's weights when a run begins a stage, as a training job does."""
 
     def __init__(self, model: Path, title: str) -> None:
         self.model = model

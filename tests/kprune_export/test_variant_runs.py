@@ -1,4 +1,4 @@
-"""The product with several variants: what is in the bundle, what is proven of each, and what is refused."""
+"""The product with several variants: what is in the bundle, what is reported of each, and what is refused."""
 
 import html
 import json
@@ -44,14 +44,14 @@ def variants(
 def test_a_bundle_holds_every_variant(variants: Outcome) -> None:
     output = variants.output
     assert not verify_bundle(output)[1]
-    assert [str(proof.variant) for proof in variants.proofs] == NAMES == list(variants.manifest.variants)
+    assert [str(report.variant) for report in variants.reports] == NAMES == list(variants.manifest.variants)
     files = {x.path: x for x in variants.manifest.files}
-    for proof in variants.proofs:
-        file = f"{ONNX_FOLDER}/{proof.graph.file.name}"
-        assert files[file].sha256 == proof.graph.file.sha256
+    for report in variants.reports:
+        file = f"{ONNX_FOLDER}/{report.graph.file.name}"
+        assert files[file].sha256 == report.graph.file.sha256
         assert files[file].reproducible
         metadata = {x.key: x.value for x in onnx.load(output / file).metadata_props}
-        assert metadata["kprune.variant"] == str(proof.variant)
+        assert metadata["kprune.variant"] == str(report.variant)
         assert variants.plan is not None
         assert metadata["kprune.plan_sha256"] == variants.plan.sha256
     assert not files["engines/model-tensorrt-fp32.plan"].reproducible
@@ -60,25 +60,25 @@ def test_a_bundle_holds_every_variant(variants: Outcome) -> None:
     assert not [x for x in output.rglob("*") if x.is_file() and any(path in x.read_bytes() for path in paths)]
 
 
-def test_every_variant_is_proven(variants: Outcome) -> None:
-    for proof in variants.proofs:
-        assert proof.parity is not None
-        assert proof.parity.passed
-        assert proof.fidelity is not None
-        assert proof.fidelity.headline.value > 0.5
-        assert bool(proof.fidelity.twin_measures) is not str(proof.variant).endswith("fp32") or (
-            str(proof.variant) == "tensorrt-fp32"
+def test_every_variant_is_validated(variants: Outcome) -> None:
+    for report in variants.reports:
+        assert report.parity is not None
+        assert report.parity.passed
+        assert report.fidelity is not None
+        assert report.fidelity.headline.value > 0.5
+        assert bool(report.fidelity.baseline_measures) is not str(report.variant).endswith("fp32") or (
+            str(report.variant) == "tensorrt-fp32"
         )
-        assert (proof.engine is not None) is str(proof.variant).startswith("tensorrt")
+        assert (report.engine is not None) is str(report.variant).startswith("tensorrt")
     exact, quantized = (Reports[ParityReport].read(variants.output / PARITY).variants[x] for x in NAMES[:2])
     assert {case.padding for case in quantized.cases} - {case.padding for case in exact.cases} == {"calibration texts"}
 
 
 @without_gpu
 def test_what_cannot_run_here_says_so(variants: Outcome) -> None:
-    timed = {str(proof.variant): proof.latency is not None for proof in variants.proofs}
+    timed = {str(report.variant): report.latency is not None for report in variants.reports}
     assert timed == {name: name.startswith("onnxruntime") for name in NAMES}
-    engine = variants.proofs[2]
+    engine = variants.reports[2]
     assert engine.fidelity is not None
     assert engine.fidelity.runtime == "the graph of tensorrt-fp32 in onnxruntime (CPU)"
     report = (variants.output / "report.html").read_text()
@@ -87,10 +87,10 @@ def test_what_cannot_run_here_says_so(variants: Outcome) -> None:
     assert engine.engine.gpu is None
 
 
-def test_int8_is_compared_with_its_own_twin_too(variants: Outcome) -> None:
-    int8 = variants.proofs[1]
+def test_int8_is_compared_with_its_own_baseline_too(variants: Outcome) -> None:
+    int8 = variants.reports[1]
     assert int8.latency is not None
-    assert [x.shape for x in int8.latency.twin_shapes] == [x.shape for x in int8.latency.shapes]
+    assert [x.shape for x in int8.latency.baseline_shapes] == [x.shape for x in int8.latency.shapes]
     assert int8.latency.subject.pruned_bytes == int8.graph.file.size_bytes < int8.latency.subject.dense_bytes
 
 
@@ -126,11 +126,11 @@ def test_a_shape_outside_every_profile_is_found_before_anything_is_done(
     assert not recipe.output.exists()
 
 
-def test_gates_judge_the_worst_variant(variants: Outcome, tmp_path: Path) -> None:
+def test_gates_evaluate_the_worst_variant(variants: Outcome, tmp_path: Path) -> None:
     settings = {**repeatable_settings(variants.output), "output": tmp_path / "out", "max_size_mib": 1e-6}
     gates = validate(variants.output, Recipe.build(None, settings)).manifest.gates
-    largest = max((proof.graph.file for proof in variants.proofs), key=lambda file: file.size_bytes)
-    assert [(gate.name, gate.held, gate.detail) for gate in gates] == [("max_size_mib", False, largest.name)]
+    largest = max((report.graph.file for report in variants.reports), key=lambda file: file.size_bytes)
+    assert [(gate.name, gate.passed, gate.detail) for gate in gates] == [("max_size_mib", False, largest.name)]
 
 
 def test_a_variant_can_be_validated_alone(variants: Outcome, tmp_path: Path) -> None:
@@ -141,10 +141,10 @@ def test_a_variant_can_be_validated_alone(variants: Outcome, tmp_path: Path) -> 
         "precision": "int8",
     }
     found = validate(variants.output, Recipe.build(None, settings))
-    assert [str(proof.variant) for proof in found.proofs] == ["onnxruntime-int8"]
-    fidelity = variants.proofs[1].fidelity
+    assert [str(report.variant) for report in found.reports] == ["onnxruntime-int8"]
+    fidelity = variants.reports[1].fidelity
     assert fidelity is not None
-    again = found.proofs[0].fidelity
+    again = found.reports[0].fidelity
     assert again is not None
     assert again.headline.value == pytest.approx(fidelity.headline.value, abs=0.05)  # other batches, other ranges
     with pytest.raises(BundleError, match="has no onnxruntime-fp16: its variants are onnxruntime-fp32"):
@@ -156,21 +156,23 @@ def test_exporting_alone_quantizes_by_the_embedded_texts(
 ) -> None:
     monkeypatch.setattr("pruning.calibration.coverage.MOST_UNKNOWN", 1.0)  # a tiny tokenizer knows little of them
     asked = {"model": str(classifier), "output": tmp_path / "out", "precision": "int8", "samples": 40, "threads": 2}
-    (proof,) = export(Recipe.build(None, asked)).proofs
-    assert proof.parity is not None
-    assert proof.parity.passed
-    assert any(x.quantized for x in proof.graph.matmuls)
+    (report,) = export(Recipe.build(None, asked)).reports
+    assert report.parity is not None
+    assert report.parity.passed
+    assert any(x.quantized for x in report.graph.matmuls)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["calibration"]["texts"] == 40
 
 
 @without_gpu
-def test_a_speedup_cannot_be_judged_where_nothing_is_timed(
+def test_a_speedup_cannot_be_evaluated_where_nothing_is_timed(
     tensorrt: None, classifier: Path, texts_file: Path, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     recipe = make_recipe(classifier, tmp_path / "out", texts_file)
     asked = Recipe.build(None, recipe.model_dump() | {"runtime": "tensorrt", "min_speedup": 1.5})
-    with pytest.raises(RecipeError, match="--min-speedup cannot be judged for tensorrt-fp32: torch finds no GPU here"):
+    with pytest.raises(
+        RecipeError, match="--min-speedup cannot be evaluated for tensorrt-fp32: torch finds no GPU here"
+    ):
         prune_and_build(asked)
     assert not recipe.output.exists()
 

@@ -100,7 +100,7 @@ def test_tensorrt_builds_it(made: Made, precision: Precision, tmp_path: Path) ->
     settings = EngineSettings(profiles=PROFILES)
     built = engine_from_onnx(path, made.spec, precision, tmp_path, settings=settings).record
     assert built.precision is precision
-    assert set(built.proof.matmuls) <= {precision, "fp32" if precision is Precision.INT8 else precision}
+    assert set(built.precision_check.matmuls) <= {precision, "fp32" if precision is Precision.INT8 else precision}
     assert built.pruning_plan_sha256 == made.spec.metadata["kprune.plan_sha256"]
     assert [output.dtype for output in built.outputs] == ["float32"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kprune_export.bundle.variant_report import VariantProof
+from kprune_export.bundle.variant_report import VariantReport
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Tone, Verdict, in_words, tone_of, verdict_of
 from kprune_export.ci.checks import checks_of
 from kprune_export.cli.results import print_summary
@@ -17,7 +17,7 @@ from kprune_export.diff.sections import sections
 from kprune_export.errors import ExitCode, GateError, LabelError, RecipeError
 from kprune_export.evaluation.fidelity import FidelityMeasure, FidelityReport
 from kprune_export.evaluation.retrieval_metrics import INDEX, METRICS, TOP
-from kprune_export.gates.evaluate import judge
+from kprune_export.gates.evaluate import evaluate_gates
 from kprune_export.gates.fidelity_limits import fidelity_warnings
 from kprune_export.pipeline.run import Outcome, prune_and_build
 from kprune_export.pipeline.summary import Summary, summarise
@@ -32,20 +32,20 @@ WARNING = FidelityWarning(variant="v", measure="agreement", value=0.7, limit=0.9
 
 
 def gate(name: str, value: float, limit: float) -> GateResult:
-    return GateResult(name=name, comparison="≥", limit=limit, value=value, held=value >= limit, detail="v")
+    return GateResult(name=name, comparison="≥", limit=limit, value=value, passed=value >= limit, detail="v")
 
 
 def measured(
     built: Outcome, *values: tuple[str, float], texts: int = 200, task: type[Task] = SingleLabel
-) -> VariantProof:
+) -> VariantReport:
     """The built variant with other measures of fidelity."""
-    (proof,) = built.proofs
-    assert proof.fidelity is not None
+    (report,) = built.reports
+    assert report.fidelity is not None
     measures = tuple(FidelityMeasure(name=x, value=y, higher_is_better=True, description="") for x, y in values)
-    report = proof.fidelity.model_copy(
+    fidelity = report.fidelity.model_copy(
         update={"task": task.name, "measures": measures, "texts": 200, "distinct_texts": texts}
     )
-    return dataclasses.replace(proof, fidelity=report)
+    return dataclasses.replace(report, fidelity=fidelity)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_few_texts_say_little(built: Outcome) -> None:
     (found,) = fidelity_warnings([measured(built, ("agreement", 1.0), texts=29)])
     assert (found.measure, found.value, found.limit) == ("texts", 29, 30)
     assert not fidelity_warnings([measured(built, ("agreement", 1.0), texts=30)])
-    proof = measured(built, ("mean_cosine", 1.0), task=SentenceEmbedding)
-    assert proof.fidelity is not None
-    few = dataclasses.replace(proof, fidelity=proof.fidelity.model_copy(update={"documents": 99}))
+    report = measured(built, ("mean_cosine", 1.0), task=SentenceEmbedding)
+    assert report.fidelity is not None
+    few = dataclasses.replace(report, fidelity=report.fidelity.model_copy(update={"documents": 99}))
     (found,) = fidelity_warnings([few])
     assert (found.measure, found.value, found.limit) == ("documents", 99, 100)
     old = FidelityReport.model_validate(
@@ -152,9 +152,9 @@ def test_gates_are_shown_so_that_their_comparison_stays_true(
 def test_the_report_and_the_card_round_so_too(
     built: Outcome, classifier: Path, texts_file: Path, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
-    (proof,) = built.proofs
-    assert proof.fidelity is not None
-    limit = round(proof.fidelity.headline.value, 4) + 0.00001  # equal to the value, if both were rounded
+    (report,) = built.reports
+    assert report.fidelity is not None
+    limit = round(report.fidelity.headline.value, 4) + 0.00001  # equal to the value, if both were rounded
     bundle = prune_and_build(make_recipe(classifier, tmp_path / "out", texts_file, min_agreement=limit))
     assert bundle.manifest.verdict == "failed"
     (result,) = bundle.manifest.gates
@@ -168,8 +168,8 @@ def test_the_report_and_the_card_round_so_too(
 def test_a_gate_that_nothing_was_measured_for_is_no_passed_gate(built: Outcome) -> None:
     recipe = Recipe.build(None, built.manifest.recipe | {"output": "o", "min_mrr": 0.1})
     with pytest.raises(GateError, match="The gate min_mrr is set, but what it is about was not measured"):
-        judge(recipe, built.proofs)
-    assert judge(Recipe.build(None, built.manifest.recipe | {"output": "o"}), built.proofs) == ()
+        evaluate_gates(recipe, built.reports)
+    assert evaluate_gates(Recipe.build(None, built.manifest.recipe | {"output": "o"}), built.reports) == ()
 
 
 def test_the_gates_of_retrieval_are_about_its_figures() -> None:

@@ -150,13 +150,13 @@ def test_the_model_is_pruned_exported_and_evaluated(bundle: Outcome) -> None:
     manifest = bundle.manifest
     assert (manifest.task, manifest.labels) == ("next sentence prediction", ("next", "random"))
     assert manifest.verdict == "passed"
-    (proof,) = bundle.proofs
-    assert proof.parity is not None
-    assert proof.parity.passed
-    assert proof.fidelity is not None
-    assert [x.name for x in proof.fidelity.measures] == ["agreement", "mean_kl_nats", "kappa"]
-    assert proof.fidelity.metric is not None
-    assert (proof.fidelity.metric.name, proof.fidelity.metric.examples) == ("accuracy", proof.fidelity.texts)
+    (report,) = bundle.reports
+    assert report.parity is not None
+    assert report.parity.passed
+    assert report.fidelity is not None
+    assert [x.name for x in report.fidelity.measures] == ["agreement", "mean_kl_nats", "kappa"]
+    assert report.fidelity.metric is not None
+    assert (report.fidelity.metric.name, report.fidelity.metric.examples) == ("accuracy", report.fidelity.texts)
     found = inspect(str(bundle.output / "checkpoint"))
     assert (found.family, found.task) == ("ernie", "next sentence prediction")
 

@@ -50,7 +50,7 @@ def test_padding_and_cutting_baked_into_a_tokenizer_file_are_not_followed(minilm
     assert batch.attention_mask.sum(1).tolist() == [4, 150]
 
 
-def test_special_tokens_count_unless_told_otherwise(classifier: Path) -> None:
+def test_special_tokens_count_unless_asked_otherwise(classifier: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(classifier)
     examples = [Example("good film"), Example("a")]
     (batch,) = make_batches(tokenizer, examples, max_tokens=16)

@@ -2,8 +2,8 @@
 
 torch exports scaled dot-product attention as the standard Attention operator
 (https://onnx.ai/onnx/operators/onnx__Attention.html) over (batch, heads, tokens, size), with a Reshape and a
-Transpose around each tensor. The operator also reads (batch, tokens, heads·size), which is what projections
-put out; and where a runtime has no kernel for it, it is written out as MatMul, Softmax and MatMul.
+Transpose around each tensor. The operator also reads (batch, tokens, heads·size), the form of projections'
+outputs; and where a runtime has no kernel for it, it is decomposed into MatMul, Softmax and MatMul.
 """
 
 from collections.abc import Callable
@@ -165,7 +165,7 @@ def _additive(model: ir.Model, node: ir.Node, mask: ir.Value) -> ir.Value:
 
 
 def _token_major(value: ir.Value | None) -> ir.Value | None:
-    """Return the (batch, tokens, heads·size) tensor that heads were taken apart from, or None."""
+    """Return the (batch, tokens, heads·size) tensor that heads were split from, or None."""
     node = producer_of(value, "Transpose")
     if node is not None and list(node.attributes["perm"].as_ints()) != HEADS_APART:
         return None

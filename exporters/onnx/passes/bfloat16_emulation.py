@@ -1,7 +1,7 @@
 """A bfloat16 graph in a form that runtimes without bfloat16 kernels can run, with the same roundings.
 
-Every operator works in float32 on operands that bfloat16 can hold, and what it puts out is rounded to bfloat16:
-what a device does that multiplies in bfloat16 and adds up in float32. For proof, not for serving.
+Every operator works in float32 on operands that bfloat16 can hold, and its output is rounded to bfloat16:
+what a device does that multiplies in bfloat16 and adds up in float32. For validation, not for serving.
 """
 
 import onnx_ir as ir

@@ -29,7 +29,7 @@ class Linear:
 
     @property
     def output(self) -> ir.Value:
-        """What the layer puts out."""
+        """The layer's output."""
         return (self.add or self.matmul).outputs[0]
 
     @property

@@ -82,7 +82,7 @@ class MatmulError(BaseModel):
     """The error of quantizing one multiplication, measured by itself on calibration texts.
 
     Attributes:
-        node: the node in the graph, whose name tells the layer.
+        node: the node in the graph, whose name contains the layer's.
         weight: the weight that it multiplies by.
         input_low: the lower end of the range of the activations that it multiplies.
         input_high: the upper end.

@@ -30,7 +30,7 @@ def lower_precision(model: ir.Model, dtype: ir.DataType, *, softmax_precision: b
     Args:
         model: a graph of standard operators, with float32 tensors.
         dtype: ``FLOAT16`` or ``BFLOAT16``.
-        softmax_precision: whether Attention is told to take its softmax in float32; TensorRT's parser refuses
+        softmax_precision: whether Attention is set to take its softmax in float32; TensorRT's parser refuses
             that attribute, and its kernels do so anyway.
 
     Raises:

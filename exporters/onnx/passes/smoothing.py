@@ -3,7 +3,7 @@
 One step of 8 bits has to serve a whole activation tensor, so that a few channels with very large numbers leave little
 of all the others. Divided channel by channel by scales that the rows of the weights are multiplied by, the product is
 the same and both of its factors are easier to round (Xiao et al., SmoothQuant, ICML 2023, equations 3 and 4,
-https://arxiv.org/abs/2211.10438). What attention puts out is divided by dividing the columns of the values' weights,
+https://arxiv.org/abs/2211.10438). The attention's output is divided by dividing the columns of the values' weights,
 which is free. Elsewhere the division is a node of its own, a pass over the activations, because a norm's output also
 feeds the residual sum.
 
@@ -138,7 +138,7 @@ def _smooth(graph: ir.Graph, nodes: Sequence[ir.Node], scales: Float) -> None:
 
 
 def _divide_values(graph: ir.Graph, nodes: Sequence[ir.Node], scales: Float) -> bool:
-    """Divide what attention puts out by dividing the columns of the values' weights; False where that is not possible.
+    """Divide the attention's output by dividing the columns of the values' weights; False where that is not possible.
 
     Attention adds up values, channel by channel, with weights that do not depend on the channel. It works where its
     values come straight from a linear layer without a bias that nothing else reads, and one node reads its output.

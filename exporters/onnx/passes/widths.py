@@ -1,8 +1,8 @@
-"""One graph for all widths: what two exports of the same model differ in tells how a third would look.
+"""One graph for all widths: what two exports of the same model differ in determines a third.
 
 Exporting takes seconds and a latency table needs dozens of widths. Two graphs of one model whose layers all have
 some heads and neurons, and all one fewer of each in the other, have the same nodes; every size that differs is a
-multiple of the heads or of the neurons, and is written anew for other numbers. Weights are cut out of the first
+multiple of the heads or of the neurons, and is rewritten for other numbers. Weights are cut out of the first
 graph's, or repeated where more is needed: the values mean nothing then, and the times are the same.
 """
 
@@ -46,13 +46,13 @@ class WidthTemplate:
             raise ExportError("Graphs of other widths have other nodes.")
         self._sizes = _Sizes(widths, other_widths)
         self._constants: list[tuple[int, int]] = []
-        for number, (node, twin) in enumerate(pairs):
-            if len(node.inputs) != len(twin.inputs):
+        for number, (node, counterpart) in enumerate(pairs):
+            if len(node.inputs) != len(counterpart.inputs):
                 raise ExportError(f"The node {node.name} has other inputs in a graph of other widths.")
-            for index, (value, second) in enumerate(zip(node.inputs, twin.inputs, strict=True)):
+            for index, (value, second) in enumerate(zip(node.inputs, counterpart.inputs, strict=True)):
                 if self._sizes.differ(value, second):
                     self._constants.append((number, index))
-        self._twin = [list(node.inputs) for node in other.graph]
+        self._counterpart = [list(node.inputs) for node in other.graph]
         self._outputs = [[value.shape for value in node.outputs] for node in other.graph]
         self._attributes = [dict(node.attributes) for node in other.graph]
 
@@ -67,7 +67,7 @@ class WidthTemplate:
         nodes = list(model.graph)
         made: dict[tuple[str | None, ir.Value | None], ir.Value] = {}
         for number, index in self._constants:
-            value, second = nodes[number].inputs[index], self._twin[number][index]
+            value, second = nodes[number].inputs[index], self._counterpart[number][index]
             name = value.name if value else None
             if (name, second) not in made:  # one constant may stand for several that differ at other widths
                 made[name, second] = add_constant(model.graph, f"{name}_cut", self._resized(value, second, widths))
@@ -82,24 +82,24 @@ class WidthTemplate:
         return model
 
     def _resized(self, value: ir.Value | None, second: ir.Value | None, widths: UniformWidths) -> Any:
-        first, twin = _numbers(value), _numbers(second)
-        if first.shape != twin.shape:
-            for axis, (size, twin_size) in enumerate(zip(first.shape, twin.shape, strict=True)):
-                first = first.take(np.arange(self._sizes.resize(size, twin_size, widths)) % size, axis)
+        first, counterpart = _numbers(value), _numbers(second)
+        if first.shape != counterpart.shape:
+            for axis, (size, counterpart_size) in enumerate(zip(first.shape, counterpart.shape, strict=True)):
+                first = first.take(np.arange(self._sizes.resize(size, counterpart_size, widths)) % size, axis)
             return np.ascontiguousarray(first)
-        flat = [self._sizes.resize(int(a), int(b), widths) for a, b in zip(first.flat, twin.flat, strict=True)]
+        flat = [self._sizes.resize(int(a), int(b), widths) for a, b in zip(first.flat, counterpart.flat, strict=True)]
         return np.asarray(flat, dtype=first.dtype).reshape(first.shape)
 
-    def _resize_attribute(self, node: ir.Node, name: str, twin: Any, widths: UniformWidths) -> None:
+    def _resize_attribute(self, node: ir.Node, name: str, counterpart: Any, widths: UniformWidths) -> None:
         attribute = node.attributes[name]
-        if attribute.type == ir.AttributeType.INT and attribute.value != twin.value:
-            node.attributes[name] = ir.AttrInt64(name, self._sizes.resize(attribute.value, twin.value, widths))
-        elif attribute.type == ir.AttributeType.INTS and list(attribute.value) != list(twin.value):
-            pairs = zip(attribute.value, twin.value, strict=True)
+        if attribute.type == ir.AttributeType.INT and attribute.value != counterpart.value:
+            node.attributes[name] = ir.AttrInt64(name, self._sizes.resize(attribute.value, counterpart.value, widths))
+        elif attribute.type == ir.AttributeType.INTS and list(attribute.value) != list(counterpart.value):
+            pairs = zip(attribute.value, counterpart.value, strict=True)
             node.attributes[name] = ir.AttrInt64s(name, [self._sizes.resize(a, b, widths) for a, b in pairs])
 
-    def _shape(self, shape: ir.Shape, twin: ir.Shape, widths: UniformWidths) -> Iterator[int | ir.SymbolicDim]:
-        for size, other in zip(shape, twin, strict=True):
+    def _shape(self, shape: ir.Shape, counterpart: ir.Shape, widths: UniformWidths) -> Iterator[int | ir.SymbolicDim]:
+        for size, other in zip(shape, counterpart, strict=True):
             if isinstance(size, int) and isinstance(other, int):
                 yield self._sizes.resize(size, other, widths)
             else:  # an expression such as 4*batch is not known at other widths
@@ -112,28 +112,28 @@ class _Sizes:
     def __init__(self, widths: UniformWidths, other: UniformWidths) -> None:
         self._widths, self._other = widths, other
 
-    def differ(self, value: ir.Value | None, twin: ir.Value | None) -> bool:
+    def differ(self, value: ir.Value | None, counterpart: ir.Value | None) -> bool:
         """Whether an input is a constant that has to be resized."""
-        constant, other = (x is not None and x.const_value is not None for x in (value, twin))
+        constant, other = (x is not None and x.const_value is not None for x in (value, counterpart))
         if constant != other:
             raise ExportError("Graphs of other widths have other constants.")
         if not constant:
             return False
-        first, second = value.const_value, twin.const_value  # type: ignore[union-attr]  # both are there
+        first, second = value.const_value, counterpart.const_value  # type: ignore[union-attr]  # both are there
         if list(first.shape) != list(second.shape):  # type: ignore[union-attr]
             return True
         small = first.dtype.is_integer() and first.size < 64  # type: ignore[union-attr]
-        return small and not np.array_equal(_numbers(value), _numbers(twin))
+        return small and not np.array_equal(_numbers(value), _numbers(counterpart))
 
-    def resize(self, size: int, twin: int, widths: UniformWidths) -> int:
+    def resize(self, size: int, counterpart: int, widths: UniformWidths) -> int:
         """Return what a number in the first graph, and another in the second, is at other widths."""
-        if size == twin:
+        if size == counterpart:
             return size
         for name in ("heads", "neurons"):
             mine, its, new = (getattr(x, name) for x in (self._widths, self._other, widths))
-            if size % mine == 0 and twin == size // mine * its:
+            if size % mine == 0 and counterpart == size // mine * its:
                 return int(size // mine * new)
-        raise ExportError(f"A size is {size} in one graph and {twin} in another, a multiple of no width.")
+        raise ExportError(f"A size is {size} in one graph and {counterpart} in another, a multiple of no width.")
 
 
 def _numbers(value: ir.Value | None) -> Any:

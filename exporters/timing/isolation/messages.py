@@ -1,4 +1,4 @@
-"""What a process that times one model is asked, and what it answers."""
+"""Messages to and from a process that times one model."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""Knowing when a process is at rest: runtimes' threads go on spinning for a while after a call."""
+"""Knowing when a process is at rest: runtimes' threads keep spinning for a while after a call."""
 
 import threading
 import time

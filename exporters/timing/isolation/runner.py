@@ -43,7 +43,7 @@ class IsolatedRunner(Runner):
         with theirs:
             self._process = subprocess.Popen(
                 python_command("exporters.timing.isolation.worker", str(theirs.fileno())),
-                stdin=subprocess.PIPE,  # its end tells the process that this one has ended
+                stdin=subprocess.PIPE,  # its end signals that this process has ended
                 stdout=self._said,
                 stderr=self._said,
                 pass_fds=(theirs.fileno(),),
@@ -101,7 +101,7 @@ class IsolatedRunner(Runner):
         """Wait until no thread of the model's process runs.
 
         Raises:
-            MeasurementError: they go on and on.
+            MeasurementError: they do not stop.
             RunnerError: the process has ended.
 
         """
@@ -143,8 +143,8 @@ class IsolatedRunner(Runner):
         else:
             how = f"ended with exit code {code}"
         words = self._last_words()
-        told = f" (its last words: {words})" if words else ""
-        return f"The process that timed {self.name} {how}{told}: run the command again, or without isolation."
+        stated = f" (its last output: {words})" if words else ""
+        return f"The process that timed {self.name} {how}{stated}: run the command again, or without isolation."
 
     def _last_words(self) -> str:
         self._said.seek(0)

@@ -1,6 +1,6 @@
 """The process that times one model: ``python -m exporters.timing.isolation.worker FD``, started by `IsolatedRunner`.
 
-It answers one request after another on the socket FD, and ends when that is closed. It dies with whoever started it,
+It answers one request after another on the socket FD, and ends when that is closed. It exits with its parent,
 whatever it is doing: its standard input is a pipe that nobody writes to, and that ends with its other end.
 """
 
@@ -78,7 +78,7 @@ def serve(connection: Connection) -> None:
                     model = Model(request, opened)
                     answer = model.opened
                 elif model is None:
-                    raise RunnerError("A process was asked to time a model before it was told which.")
+                    raise RunnerError("A process was asked to time a model before it was given one.")
                 else:
                     answer = model.answer(request)
             except ExporterError as error:
@@ -96,7 +96,7 @@ def _die_with_starter() -> None:
 
 def main() -> None:
     """Serve the socket whose file descriptor is the only argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches whoever started this, who ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
     threading.Thread(target=_die_with_starter, daemon=True).start()
     with Connection(int(sys.argv[1])) as connection:
         serve(connection)

@@ -1,1 +1,1 @@
-"""What a sublayer costs at each width on a machine, and what that says of a model's latency."""
+"""Latency per sublayer and width on a machine, and the latency of models by it."""

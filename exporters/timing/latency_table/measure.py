@@ -106,7 +106,7 @@ def measure_table(
     Args:
         request: what.
         open_at: opens the model at some widths; two are open at a time.
-        progress: told the share that is done.
+        progress: called with the share that is done.
         parts: where finished models' times are kept and taken from.
 
     """

@@ -1,4 +1,4 @@
-"""The comparison as a picture: the task's metric, where there is one, and the divergence, over FLOPs removed."""
+"""Plot of a comparison: the task's metric, where there is one, and the divergence, over FLOPs removed."""
 
 from typing import Any
 

@@ -8,7 +8,7 @@ from kprune_export.experiments.compare.results import Cell
 from kprune_export.experiments.results_folder import ResultsFolder, results_kind
 from kprune_export.output_folder.ownership import FolderKind
 
-RESULTS, TABLE, PICTURE, CELLS = "compare.json", "compare.md", "compare.svg", "cells"
+RESULTS, TABLE, PLOT, CELLS = "compare.json", "compare.md", "compare.svg", "cells"
 
 
 class ComparisonFolder(ResultsFolder):

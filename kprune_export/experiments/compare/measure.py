@@ -33,14 +33,14 @@ def prune_and_measure(
         job: the dense model, which is left as it is, and the texts.
         settings: the method, its budget and its seed.
         journal: a folder for the method's finished steps.
-        progress: told the share that is done.
+        progress: called with the share that is done.
 
     Raises:
         BudgetError: the method cannot prune by as much.
         SolveError: a least-squares problem has no finite solution.
 
     """
-    method_for(settings).budget(job.source.open().shape, settings)  # before other processes are told to help
+    method_for(settings).budget(job.source.open().shape, settings)  # before other processes are asked to help
     pruned = job.source.reload()
     start = time.perf_counter()
     with helped(pruning_task(job, settings, journal)):

@@ -1,4 +1,4 @@
-"""What a comparison is asked to do."""
+"""Request of a comparison."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What a comparison finds: a cell for each run, and a row for each method and rate."""
+"""Results of a comparison: a cell for each run, and a row for each method and rate."""
 
 from collections.abc import Iterable, Sequence
 from math import sqrt
@@ -120,7 +120,7 @@ class Comparison(Document):
     rows: tuple[Row, ...]
     cells: tuple[Cell, ...]
     files: tuple[FileRecord, ...] = ()
-    """The table, the picture and the cells that were written with it."""
+    """The table, the plot and the cells that were written with it."""
 
     def row(self, method: str, rate: float) -> Row:
         """Return the row of one method at one rate."""

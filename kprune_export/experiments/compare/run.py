@@ -1,11 +1,11 @@
-"""Running a comparison: a job for each seed, a cell for each method and rate, then the table and the picture."""
+"""Running a comparison: a job for each seed, a cell for each method and rate, then the table and the plot."""
 
 import hashlib
 import json
 from statistics import fmean
 
 from kprune_export.experiments.compare.figure import draw
-from kprune_export.experiments.compare.folder import PICTURE, TABLE, ComparisonFolder
+from kprune_export.experiments.compare.folder import PLOT, TABLE, ComparisonFolder
 from kprune_export.experiments.compare.measure import prune_and_measure
 from kprune_export.experiments.compare.request import CellRequest, ComparisonRequest
 from kprune_export.experiments.compare.results import Cell, Comparison, make_row
@@ -61,7 +61,7 @@ def compare(request: ComparisonRequest, reporter: Reporter | None = None) -> Com
                 reporter.skipped(number, len(wanted), title)
             cells.append(found)
         comparison = _summed_up(request, jobs, cells)
-        return folder.publish({PICTURE: draw(comparison), TABLE: markdown(comparison)}, comparison)
+        return folder.publish({PLOT: draw(comparison), TABLE: markdown(comparison)}, comparison)
 
 
 def _settings(request: ComparisonRequest, cell: CellRequest) -> PruningSettings:
@@ -79,7 +79,7 @@ def _key(job: Job, settings: PruningSettings) -> str:
         "source": job.source_record.model_dump(exclude={"model"}),
         "calibration": job.calibration_record.sha256,
         "held_out": job.held_out_record.sha256,
-        **job.judged_by,
+        **job.compared_by,
         "figures": 2,  # cells of earlier versions lack some
         "settings": settings.model_dump(),
         "placement": repr(job.placement),

@@ -1,4 +1,4 @@
-"""A sweep as a picture: fidelity, and the task's metric where there is one, against latency."""
+"""Plot of a sweep: fidelity, and the task's metric where there is one, against latency."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ def draw(record: SweepRecord) -> str:
     """Return sweep.svg: a column for each shape, a row for fidelity and one for the metric.
 
     A marker's area is the size of the model's file; what is dominated is hollow, and in the row of fidelity, by which
-    that is judged, a line joins the others. The same record gives the same text.
+    that is compared, a line joins the others. The same record gives the same text.
     """
     from matplotlib.figure import Figure
 

@@ -9,7 +9,7 @@ from kprune_export.bundle.layout import LATENCY_TABLE, SENSITIVITY
 from kprune_export.experiments.results_folder import ResultsFolder, results_kind
 from kprune_export.output_folder.ownership import FolderKind
 
-RECORD, TABLE, PICTURE = "sweep.json", "sweep.md", "sweep.svg"
+RECORD, TABLE, PLOT = "sweep.json", "sweep.md", "sweep.svg"
 SHARED, TRIALS = "shared", "trials"
 
 

@@ -38,8 +38,8 @@ class LocalTrials:
 
         Args:
             orders: what to make.
-            progress: told the share of all that is done.
-            warn: told the trials' warnings.
+            progress: called with the share of all that is done.
+            warn: called with the trials' warnings.
 
         """
         shares = [0.0] * len(orders)
@@ -101,7 +101,7 @@ class LocalTrials:
 
 
 def _converse(process: "subprocess.Popen[str]", order: Order, hear: Callable[[Event], None]) -> TrialEnd | None:
-    """Tell a process what to make and hear what it tells; None where it ends without saying how."""
+    """Send a process its order and yield its messages; None where it ends without saying how."""
     assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - both are pipes
     with process.stdin, process.stdout:
         try:

@@ -1,4 +1,4 @@
-"""What a sweep and the process that makes one of its trials tell each other, a JSON object a line."""
+"""Messages between a sweep and the process that makes one of its trials, one JSON object per line."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ class Order(_Message):
 
     Attributes:
         recipe: the settings of a recipe that were given.
-        dense: whether it is the dense model, to be proven as it is.
+        dense: whether it is the dense model, to be validated as it is.
         turns: the folder in which runs on this machine agree who may run.
 
     """
@@ -38,7 +38,7 @@ class TrialEnd(_Message):
 
 
 class Event(_Message):
-    """What a process tells: one of these.
+    """A message of a process: one of these.
 
     Attributes:
         share: of the trial that is done.

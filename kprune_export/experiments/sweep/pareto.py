@@ -1,4 +1,4 @@
-"""Which of several models are worth having, by two figures."""
+"""Pareto-optimal models by two figures."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

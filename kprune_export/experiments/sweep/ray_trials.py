@@ -1,4 +1,4 @@
-"""Making trials on a Ray cluster: a task a trial, on whatever node has the processors.
+"""Making trials on a Ray cluster: one task per trial, on whatever node has the processors.
 
     https://docs.ray.io/en/latest/ray-core/tasks.html
 
@@ -43,7 +43,7 @@ class NodeTask:
     Attributes:
         order: with paths that a node does not have.
         measured: what the trials share, by the name of its setting.
-        bundle: a tar archive of what an earlier run left of the bundle, to go on from; empty where there is none.
+        bundle: a tar archive of what an earlier run left of the bundle, to resume from; empty where there is none.
         started_in: the sweep's working directory, whose commit the bundle records where the node has it too.
 
     """

@@ -1,4 +1,4 @@
-"""Which trial of a sweep to deploy: the fastest that is faithful enough."""
+"""Recommendation of a trial to deploy: the fastest that meets the fidelity constraints."""
 
 from exporters.documents import Record
 from exporters.errors import ShapeError
@@ -50,7 +50,7 @@ def recommend(record: SweepRecord, wish: Wish) -> Recommendation:
     shape = wish.shape or record.shapes[0]
     if shape not in record.shapes:
         raise ShapeError(f"The sweep has no shape {shape}, only {', '.join(record.shapes)}.")
-    kept = [(trial, x) for trial, x in record.made if not x.broken and not x.undecided and _fits(x, wish)]
+    kept = [(trial, x) for trial, x in record.made if not x.broken and not x.inconclusive and _fits(x, wish)]
     faithful = [(trial, x) for trial, x in kept if x.fidelity.value >= wish.min_fidelity]
     if not faithful:
         raise NoTrialError(_nothing(record, kept, wish))

@@ -1,4 +1,4 @@
-"""What a sweep is asked to do."""
+"""Request of a sweep."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

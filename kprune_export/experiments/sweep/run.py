@@ -1,4 +1,4 @@
-"""Running a sweep: what the trials share, then the trials, then the tables and the picture."""
+"""Running a sweep: what the trials share, then the trials, then the tables and the plot."""
 
 import logging
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Protocol
 from kprune_export.errors import ExitCode, RecipeError
 from kprune_export.experiments.sweep.figure import draw
 from kprune_export.experiments.sweep.folder import (
-    PICTURE,
+    PLOT,
     TABLE,
     SweepFolder,
     sensitivity_folder,
@@ -64,7 +64,7 @@ def sweep(request: SweepRequest, trials: Trials, reporter: Reporter | None = Non
     Args:
         request: what is asked.
         trials: makes them.
-        reporter: told what goes on.
+        reporter: notified of each stage.
 
     Raises:
         PruningError, ExporterError, ProductError: what was asked for cannot be done, for any of the trials.
@@ -88,18 +88,18 @@ def sweep(request: SweepRequest, trials: Trials, reporter: Reporter | None = Non
             for trial, end in zip(wanted, ends, strict=True)
         )
         record = _record(job, found)
-        return folder.publish({PICTURE: draw(record), TABLE: markdown(record)}, record)
+        return folder.publish({PLOT: draw(record), TABLE: markdown(record)}, record)
 
 
 def exit_code(record: SweepRecord) -> ExitCode:
     """Return what the command line returns: 0 if there is a pruned model that keeps every gate that was set.
 
-    Otherwise 6 if one might, but the machine was too noisy to tell, and else 3.
+    Otherwise 6 if one might, but the machine was too noisy to decide, and else 3.
     """
     pruned = [figures for trial, figures in record.made if trial.speedup is not None and not figures.broken]
-    if any(not figures.undecided for figures in pruned):
+    if any(not figures.inconclusive for figures in pruned):
         return ExitCode.OK
-    return ExitCode.UNDECIDED if pruned else ExitCode.GATE_FAILED
+    return ExitCode.INCONCLUSIVE if pruned else ExitCode.GATE_FAILED
 
 
 def _checked(request: SweepRequest) -> Job:

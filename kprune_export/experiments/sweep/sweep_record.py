@@ -1,4 +1,4 @@
-"""What a sweep finds: a record for each trial, read from its bundle."""
+"""Results of a sweep: a record for each trial, read from its bundle."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from exporters.documents import Document, Record
 from exporters.machine.description import MachineRecord
 from kprune_export.bundle.manifest import FileRecord, Manifest, SourceRecord, TextsRecord, changed_files
-from kprune_export.bundle.variant_report import VariantProof, read_proofs
+from kprune_export.bundle.variant_report import VariantReport, read_variant_reports
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Verdict
 from kprune_export.errors import BundleError
 from kprune_export.evaluation.fidelity import FidelityMeasure
@@ -85,9 +85,9 @@ class TrialFigures(Record):
         return tuple(gate.name for gate in self.gates if gate.broken and gate.name != TARGET_GATE)
 
     @property
-    def undecided(self) -> tuple[str, ...]:
-        """The gates that the user set and the machine was too noisy to judge."""
-        return tuple(gate.name for gate in self.gates if gate.undecided and gate.name != TARGET_GATE)
+    def inconclusive(self) -> tuple[str, ...]:
+        """The gates that the user set and the machine was too noisy to evaluate."""
+        return tuple(gate.name for gate in self.gates if gate.inconclusive and gate.name != TARGET_GATE)
 
 
 class Trial(Record):
@@ -122,13 +122,13 @@ class SweepRecord(Document):
         threads: with how many threads.
         shapes: at which shapes; the first is what is recommended for, where no other is named.
         trials: in the order that they were asked in.
-        files: the table and the picture that were written with it.
+        files: the table and the plot that were written with it.
 
     """
 
     noun, error = "record of a sweep", BundleError
     format: Literal["kprune-sweep"] = "kprune-sweep"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     source: SourceRecord
     task: str
     held_out: TextsRecord
@@ -183,8 +183,8 @@ def read_trial(request: TrialRequest, bundle: Path, end: TrialEnd, source: Sourc
     if changed := changed_files(manifest.source, source):
         error = f"{', '.join(changed)} of the dense checkpoint changed during the sweep: run it again"
         return trial.model_copy(update={"error": error})
-    proof = read_proofs((request.variant,), lambda output: bundle / output, measures=True)[0]
-    return trial.model_copy(update={"figures": _figures(manifest, proof)})
+    report = read_variant_reports((request.variant,), lambda output: bundle / output, measures=True)[0]
+    return trial.model_copy(update={"figures": _figures(manifest, report)})
 
 
 def with_dominated(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
@@ -204,9 +204,9 @@ def with_dominated(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     return tuple(marked(trial) for trial in trials)
 
 
-def _figures(manifest: Manifest, proof: VariantProof) -> TrialFigures:
-    if proof.fidelity is None or proof.latency is None:
-        raise BundleError(f"{proof.variant} was not timed, so that it cannot be compared.")
+def _figures(manifest: Manifest, report: VariantReport) -> TrialFigures:
+    if report.fidelity is None or report.latency is None:
+        raise BundleError(f"{report.variant} was not timed, so that it cannot be compared.")
     latency = tuple(
         TrialLatency(
             shape=x.shape,
@@ -217,16 +217,16 @@ def _figures(manifest: Manifest, proof: VariantProof) -> TrialFigures:
             noise=x.noise_factor if x.noise_reason else None,
             noise_reason=x.noise_reason,
         )
-        for x in proof.latency.shapes
+        for x in report.latency.shapes
     )
     return TrialFigures(
         flops_reduction=manifest.flops_reduction or 0.0,
-        size_bytes=proof.engine.plan_bytes if proof.engine else proof.graph.file.size_bytes,
-        fidelity=proof.fidelity.headline,
-        metric=proof.fidelity.metric,
+        size_bytes=report.engine.plan_bytes if report.engine else report.graph.file.size_bytes,
+        fidelity=report.fidelity.headline,
+        metric=report.fidelity.metric,
         latency=latency,
         verdict=manifest.verdict,
         gates=manifest.gates,
-        retrieval=retrieval_figures(proof.fidelity.measures, proof.fidelity.metrics),
+        retrieval=retrieval_figures(report.fidelity.measures, report.fidelity.metrics),
         warnings=manifest.warnings,
     )

@@ -88,7 +88,7 @@ def _retrieval(record: SweepRecord) -> Section:
 
 def _gates(figures: TrialFigures) -> str:
     missed = [gate for gate in figures.gates if gate.name == TARGET_GATE and gate.broken]
-    parts = [f"breaks {name}" for name in figures.broken] + [f"undecided: {name}" for name in figures.undecided]
+    parts = [f"breaks {name}" for name in figures.broken] + [f"inconclusive: {name}" for name in figures.inconclusive]
     parts += [f"asked for {limit_text(x.limit)} x, reached {beside(x.value, x.limit, 2)} x" for x in missed]
     gated = any(gate.name != TARGET_GATE for gate in figures.gates)
     return ", ".join(parts) or ("hold" if gated else "not gated")

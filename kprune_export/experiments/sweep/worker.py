@@ -21,30 +21,30 @@ from kprune_export.waiting import choose_waiting
 
 
 class _Events(logging.Handler):
-    """Writes events; is told of warnings as logging's handlers are, and of stages as a pipeline's reporter is."""
+    """Writes events; receives warnings as a logging handler, and stages as a pipeline's reporter."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(logging.WARNING)
         self._stream = stream
 
-    def tell(self, event: Event) -> None:
+    def send(self, event: Event) -> None:
         """Write one event."""
         self._stream.write(event.model_dump_json() + "\n")
         self._stream.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell of a warning."""
-        self.tell(Event(warning=record.getMessage()))
+        """Send a warning."""
+        self.send(Event(warning=record.getMessage()))
 
     @contextlib.contextmanager
     def stage(self, number: int, total: int, _title: str) -> Iterator[Callable[[float], None]]:
-        """Tell how far the trial is when a stage ends."""
+        """Send the trial's progress when a stage ends."""
         yield lambda _: None
-        self.tell(Event(share=number / total))
+        self.send(Event(share=number / total))
 
     def skipped(self, number: int, total: int, _title: str) -> None:
-        """Tell how far the trial is."""
-        self.tell(Event(share=number / total))
+        """Send the trial's progress."""
+        self.send(Event(share=number / total))
 
 
 def make(order: Order, events: _Events) -> TrialEnd:
@@ -53,12 +53,12 @@ def make(order: Order, events: _Events) -> TrialEnd:
         with TimingLock.join(Path(order.turns)) as turns:  # before anything heavy: importing disturbs who times, too
             from exporters.runners.onnxruntime_runner import share_thread_pool
             from kprune_export.pipeline.job import thread_count
-            from kprune_export.pipeline.run import prove_dense, prune_and_build
+            from kprune_export.pipeline.run import prune_and_build, validate_dense
             from kprune_export.recipe.recipe import Recipe
 
             recipe = Recipe.build(None, order.recipe)
             share_thread_pool(thread_count(recipe))
-            (prove_dense if order.dense else prune_and_build)(recipe, events, turns.stage)
+            (validate_dense if order.dense else prune_and_build)(recipe, events, turns.stage)
     except (Exception, KeyboardInterrupt) as error:
         code = exit_code_of(error)
         text = message_of(error) if code is not None else f"internal error, {type(error).__name__}: {error}"
@@ -81,7 +81,7 @@ def main() -> None:
         logger.addHandler(events)
         logger.propagate = False
     end = make(order, events)
-    events.tell(Event(end=end))
+    events.send(Event(end=end))
 
 
 def _end_with_the_sweep() -> None:

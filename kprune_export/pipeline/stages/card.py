@@ -4,7 +4,7 @@ from typing import Any
 
 from kprune_export.bundle.layout import CHECKPOINT, ENGINES, FIDELITY, GATES, ONNX_FOLDER, PARITY, PLAN, Files
 from kprune_export.bundle.model_card import CardFigures, card_facts, model_card
-from kprune_export.bundle.variant_report import Reports, read_proofs
+from kprune_export.bundle.variant_report import Reports, read_variant_reports
 from kprune_export.evaluation.fidelity import FidelityReport
 from kprune_export.gates.report import GatesReport
 from kprune_export.pipeline.job import Job
@@ -38,10 +38,10 @@ class CardStage(Stage):
 
 def _figures(job: Job, files: Files) -> CardFigures:
     """Return what the card shows: without measured times, which are not reproducible."""
-    proofs = read_proofs(job.variants, files, measures=True, timed=False)
+    reports = read_variant_reports(job.variants, files, measures=True, timed=False)
     checked = GatesReport.read(files(GATES))
     return CardFigures(
-        variants={str(proof.variant): proof.fidelity for proof in proofs if proof.fidelity},
+        variants={str(report.variant): report.fidelity for report in reports if report.fidelity},
         dense=Reports[FidelityReport].read(files(FIDELITY)).dense,
         gates=checked.reproducible_gates,
         warnings=checked.warnings,

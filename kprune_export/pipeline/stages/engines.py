@@ -30,13 +30,13 @@ class EngineStage(Stage):
         return engine_settings(job)
 
     def execute(self, job: Job, context: StageContext) -> None:
-        """Build, prove the precision, and write plan, record and log."""
+        """Build, check the precision, and write plan, record and log."""
         checkpoint = exported_checkpoint(job, context.files)
         build_engines(checkpoint, job, job.variants, context.files(ONNX_FOLDER), context.folder / ENGINES, context)
 
 
 class DenseEngineStage(Stage):
-    """The same for the dense twins, where engines can be timed."""
+    """The same for the dense baselines, where engines can be timed."""
 
     name = "dense-engines"
     title = "Building the dense baseline's engines"

@@ -1,4 +1,4 @@
-"""Export the pruned checkpoint and its dense twin to ONNX, in the same variants."""
+"""Export the pruned checkpoint and its dense baseline to ONNX, in the same variants."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,7 +124,7 @@ class ExportSourceStage(ExportStage):
     reads = ()
 
 
-class DenseTwinStage(Stage):
+class DenseBaselineStage(Stage):
     """Export the dense source in the same variants, and in fp32, to compare with."""
 
     name = "dense-export"

@@ -13,9 +13,9 @@ from kprune_export.bundle.layout import (
     PARITY,
     TARGET,
 )
-from kprune_export.bundle.variant_report import read_proofs
+from kprune_export.bundle.variant_report import read_variant_reports
 from kprune_export.bundle.verdict import verdict_of
-from kprune_export.gates.evaluate import judge
+from kprune_export.gates.evaluate import evaluate_gates
 from kprune_export.gates.fidelity_limits import fidelity_warnings
 from kprune_export.gates.noise import noise_remarks
 from kprune_export.gates.report import GatesReport
@@ -42,15 +42,15 @@ class GatesStage(Stage):
     def execute(self, job: Job, context: StageContext) -> None:
         """Evaluate each gate on the variant that is worst at it."""
         files = context.files
-        proofs = read_proofs(job.variants, files, measures=True)
+        reports = read_variant_reports(job.variants, files, measures=True)
         target = TargetRecord.read(files(TARGET)) if job.recipe.targeted else None
         table = LatencyTable.read(files(LATENCY_TABLE)) if job.recipe.targeted and job.prunes else None
-        gates = judge(job.recipe, proofs, target if _checks_target(job) else None, job.held_out_record.caveat)
+        gates = evaluate_gates(job.recipe, reports, target if _checks_target(job) else None, job.held_out_record.caveat)
         GatesReport(
             verdict=verdict_of(gates),
             gates=gates,
-            warnings=fidelity_warnings(proofs),
-            noise=noise_remarks(proofs, target, table),
+            warnings=fidelity_warnings(reports),
+            noise=noise_remarks(reports, target, table),
         ).write(context.folder / GATES)
         context.progress(1.0)
 

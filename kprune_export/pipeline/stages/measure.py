@@ -50,40 +50,40 @@ class FidelityStage(Stage):
     reads = (ONNX_FOLDER, ENGINES, DENSE_FOLDER, DENSE_ENGINES, DENSE_PARITY)
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return the texts, what outputs are judged by, the dense model's variants, the processor, and the seed."""
+        """Return the texts, what outputs are compared by, the dense model's variants, the processor, and the seed."""
         seed = {"seed": job.recipe.seed} if job.source.task.masks_tokens else {}
         processor = {"instruction_sets": job.machine.instruction_sets}
-        return {"texts": job.held_out_record.sha256, **job.judged_by, **_dense_settings(job), **processor, **seed}
+        return {"texts": job.held_out_record.sha256, **job.compared_by, **_dense_settings(job), **processor, **seed}
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Compare with the dense model in fp32, and with that in the variant's own precision."""
-        shipped, twins = shipped_folders(job, context.files), dense_folders(job, context.files)
+        shipped, baselines = shipped_folders(job, context.files), dense_folders(job, context.files)
         own, problems = _dense_variants(job, context)
         compared = [
-            *((variant, shipped, twin) for variant in job.variants for twin in _twins(variant)),
-            *((variant, twins, REFERENCE) for variant in own),
+            *((variant, shipped, baseline) for variant in job.variants for baseline in _baselines(variant)),
+            *((variant, baselines, REFERENCE) for variant in own),
         ]
         batches = job.evaluation().batches(job.recipe.seed, job.largest_batch)
         reports: dict[str, FidelityReport] = {}
         dense: dict[str, FidelityReport] = {}
         remembered: dict[int, Outputs] = {}
-        for done, (variant, folders, twin) in enumerate(compared):
+        for done, (variant, folders, baseline) in enumerate(compared):
             evaluation = job.evaluation()
-            known = remembered if twin == REFERENCE else {}
+            known = remembered if baseline == REFERENCE else {}
             with (
-                open_variant(twin, *twins, job.threads) as reference,
+                open_variant(baseline, *baselines, job.threads) as reference,
                 open_variant(variant, *folders, job.threads) as candidate,
             ):
-                parts = context.parts.within(_part_name(variant, twin, dense=folders is twins))
+                parts = context.parts.within(_part_name(variant, baseline, dense=folders is baselines))
                 share = part_of(context.progress, done, len(compared))
                 _evaluate(evaluation, batches, reference, candidate, known, parts, share)
                 runtime = candidate.name
-            if twin == REFERENCE:
+            if baseline == REFERENCE:
                 report = _report(evaluation, job, sum(len(batch.rows) for batch in batches), runtime)
                 (reports if folders is shipped else dense)[str(variant)] = report
             else:
                 report = reports[str(variant)]
-                reports[str(variant)] = report.model_copy(update={"twin_measures": evaluation.fidelity()})
+                reports[str(variant)] = report.model_copy(update={"baseline_measures": evaluation.fidelity()})
         Reports(variants=reports, dense=dense, problems=problems).write(context.folder / FIDELITY)
 
 
@@ -109,24 +109,24 @@ class LatencyStage(Stage):
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Time each variant against dense fp32 in the same runtime, and against dense in its own precision."""
-        shipped, twins = shipped_folders(job, context.files), dense_folders(job, context.files)
+        shipped, baselines = shipped_folders(job, context.files), dense_folders(job, context.files)
         timed = [variant for variant in job.variants if runs_here(variant.runtime)]
         own = [variant for variant in _dense_variants(job, context)[0] if runs_here(variant.runtime)]
         compared = [
-            *((variant, shipped, twin) for variant in timed for twin in _twins(variant, variant.runtime)),
-            *((variant, twins, Variant(variant.runtime, REFERENCE.precision)) for variant in own),
+            *((variant, shipped, baseline) for variant in timed for baseline in _baselines(variant, variant.runtime)),
+            *((variant, baselines, Variant(variant.runtime, REFERENCE.precision)) for variant in own),
         ]
         spec = model_spec(exported_checkpoint(job, context.files), job.versions)
         reports: dict[str, LatencyReport] = {}
         dense: dict[str, LatencyReport] = {}
-        for done, (variant, folders, twin) in enumerate(compared):
+        for done, (variant, folders, baseline) in enumerate(compared):
             share = part_of(context.progress, done, len(compared))
-            parts = context.parts.within(_part_name(variant, twin, dense=folders is twins))
-            report = _time(job, spec, Pair(twin, twins, variant, folders), parts, share)
-            if folders is twins:
+            parts = context.parts.within(_part_name(variant, baseline, dense=folders is baselines))
+            report = _time(job, spec, Pair(baseline, baselines, variant, folders), parts, share)
+            if folders is baselines:
                 dense[str(variant)] = report
             elif str(variant) in reports:
-                reports[str(variant)] = reports[str(variant)].model_copy(update={"twin_shapes": report.shapes})
+                reports[str(variant)] = reports[str(variant)].model_copy(update={"baseline_shapes": report.shapes})
             else:
                 reports[str(variant)] = report
         Reports(variants=reports, dense=dense).write(context.folder / LATENCY)
@@ -159,7 +159,7 @@ def _dense_variants(job: Job, context: StageContext) -> tuple[list[Variant], dic
     return [variant for variant in job.dense_int8 if str(variant) not in problems], problems
 
 
-def _twins(variant: Variant, runtime: Runtime = REFERENCE.runtime) -> tuple[Variant, ...]:
+def _baselines(variant: Variant, runtime: Runtime = REFERENCE.runtime) -> tuple[Variant, ...]:
     """Return what a variant is compared with: the dense model in fp32, and in the variant's own precision."""
     return tuple(dict.fromkeys((Variant(runtime, REFERENCE.precision), variant)))
 
@@ -210,8 +210,8 @@ def _report(evaluation: Evaluation, job: Job, texts: int, runtime: str) -> Fidel
     )
 
 
-def _part_name(variant: Variant, twin: Variant, *, dense: bool) -> str:
-    return f"{'dense-' if dense else ''}{variant}-{twin}"
+def _part_name(variant: Variant, baseline: Variant, *, dense: bool) -> str:
+    return f"{'dense-' if dense else ''}{variant}-{baseline}"
 
 
 def _time(job: Job, spec: ModelSpec, pair: Pair, parts: FinishedParts, progress: ShareDone) -> LatencyReport:

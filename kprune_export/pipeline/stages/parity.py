@@ -72,7 +72,7 @@ class ParityStage(Stage):
 
 
 class DenseParityStage(ParityStage):
-    """The same for the dense twins, which everything is compared with."""
+    """The same for the dense baselines, which everything is compared with."""
 
     name = "dense-parity"
     title = "Checking the dense baseline's parity"
@@ -81,7 +81,7 @@ class DenseParityStage(ParityStage):
     transient = True
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Return which variants must agree: the run goes on without the others."""
+        """Return which variants must agree: the run continues without the others."""
         return {"required": [str(variant) for variant in job.dense_variants]}
 
     def compare(self, job: Job, context: StageContext) -> Reports[ParityReport]:

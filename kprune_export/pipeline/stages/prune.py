@@ -45,7 +45,7 @@ def pruned(
         job: the model and the texts.
         settings: the method and its budget, or widths.
         journal: where finished steps are kept.
-        progress: told the share that is done.
+        progress: called with the share that is done.
 
     """
     checkpoint = job.take_dense()
@@ -61,7 +61,7 @@ def save(checkpoint: EncoderCheckpoint, plan: PruningPlan, folder: Path) -> None
 
 
 def pruning_task(job: Job, settings: PruningSettings, journal: Path) -> PruningTask:
-    """Return what a job prunes as other processes are told it.
+    """Return what a job prunes, in the form that other processes receive.
 
     Args:
         job: the model and the texts.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kprune_export.bundle.layout import ENGINES, FIDELITY, GATES, LATENCY, ONNX_FOLDER, PARITY, PLAN, REPORT, TARGET
-from kprune_export.bundle.variant_report import read_dense_proofs, read_proofs
+from kprune_export.bundle.variant_report import read_dense_reports, read_variant_reports
 from kprune_export.gates.report import GatesReport
 from kprune_export.latency_target.outcome import target_outcome
 from kprune_export.latency_target.target_record import TargetRecord
@@ -28,7 +28,7 @@ class ReportStage(Stage):
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Read the other stages' reports and render them."""
-        proofs = read_proofs(job.variants, context.files, measures=True)
+        reports = read_variant_reports(job.variants, context.files, measures=True)
         target = TargetRecord.read(context.files(TARGET)) if job.recipe.targeted else None
         checked = GatesReport.read(context.files(GATES))
         content = ReportContent(
@@ -38,13 +38,13 @@ class ReportStage(Stage):
             calibration=job.calibration_record,
             held_out=job.held_out_record,
             plan=PruningPlan.read(context.files(PLAN)),
-            proofs=proofs,
+            reports=reports,
             machine=job.machine,
             gates=checked.gates,
             notes=job.source.notes,
             warnings=checked.warnings,
-            dense_proofs=read_dense_proofs(context.files),
-            target=target_outcome(target, proofs[0].latency) if target else None,
+            dense_reports=read_dense_reports(context.files),
+            target=target_outcome(target, reports[0].latency) if target else None,
             noise=checked.noise,
         )
         (context.folder / REPORT).write_text(render_report(content), encoding="utf-8")

@@ -66,7 +66,7 @@ class Stage(ABC):
         """Write the outputs into the context's folder, under their paths in the bundle."""
 
     def check(self, files: Files) -> None:  # noqa: B027 - most stages have nothing to check
-        """Raise if the outputs, which are kept either way, forbid going on."""
+        """Raise if the outputs, which are kept either way, forbid continuing."""
 
     def key(self, job: Job, read_keys: Mapping[str, str]) -> str:
         """Return the hash of everything that decides the outputs.

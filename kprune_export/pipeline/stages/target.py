@@ -23,7 +23,7 @@ from kprune_export.latency_target.request import (
 from kprune_export.latency_target.search import TimeSearch
 from kprune_export.latency_target.target_record import SensitivityRecord
 from kprune_export.latency_target.timed_models import OnnxModels
-from kprune_export.latency_target.trial_timing import TimedShare, rehearsals
+from kprune_export.latency_target.trial_timing import TimedShare, trial_timings
 from kprune_export.pipeline.distributed import helped
 from kprune_export.pipeline.job import Job
 from kprune_export.pipeline.stages.export import range_feeds
@@ -139,7 +139,7 @@ class SensitivityStage(Stage):
 
 
 class TargetedPruneStage(PruneStage):
-    """Search for the widths, rehearse them, and prune to them: writes target.json, plan.json and checkpoint/."""
+    """Search for the widths, time trials of them, and prune to them: writes target.json, plan.json and checkpoint/."""
 
     title = "Searching for widths and pruning"
     outputs = (PLAN, CHECKPOINT, TARGET)
@@ -172,7 +172,7 @@ class TargetedPruneStage(PruneStage):
         timings: list[TimedShare] = []
 
         def prune_to(widths: Widths) -> tuple[EncoderCheckpoint, PruningPlan]:
-            made.clear()  # one model is held at a time
+            made.clear()  # one model is in memory at a time
             settings = job.recipe.pruning.model_copy(update={"widths": widths})
             made[widths] = pruned(job, settings, context.scratch, context.progress)
             return made[widths]
@@ -185,10 +185,10 @@ class TargetedPruneStage(PruneStage):
         if job.recipe.table_carried:
             record = search.run(None, variant)
         else:
-            with rehearsals(models_of(job), target, job.source, job.recipe.timing) as timed:
+            with trial_timings(models_of(job), target, job.source, job.recipe.timing) as timed:
 
-                def rehearse(widths: Widths) -> float:
-                    return timed_once("rehearsed", widths, lambda: timed.of_widths(widths))
+                def time_trial(widths: Widths) -> float:
+                    return timed_once("trial", widths, lambda: timed.of_widths(widths))
 
                 def finish(widths: Widths) -> float:
                     def measure() -> TimedShare:
@@ -196,7 +196,7 @@ class TargetedPruneStage(PruneStage):
 
                     return timed_once("finished", widths, measure)
 
-                record = search.meet(rehearse, finish, variant)
+                record = search.meet(time_trial, finish, variant)
         record = record.model_copy(update={"disturbance": total(x.disturbance for x in timings)})
         taken = record.taken.widths
         save(*(made[taken] if taken in made else prune_to(taken)), context.folder)

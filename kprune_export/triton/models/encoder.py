@@ -1,6 +1,6 @@
 """An encoder in ONNX Runtime, inside Triton's Python backend.
 
-Requests that Triton hands over together may differ in length: they are padded, run as one batch, and parted again.
+Requests that Triton hands over together may differ in length: they are padded, run as one batch, and split again.
 One with more tokens than the model reads is refused: its memory would grow with their square.
 Needs numpy and onnxruntime where the server's Python finds them.
 https://github.com/triton-inference-server/python_backend

@@ -2,8 +2,8 @@
 
 Of a text, only as many characters are read as its tokens can need: one of megabytes takes no longer than another.
 
-Where the answers are spans of a text, it also tells which characters each token covers, without spaces, and the number
-of its word; -1 for tokens that belong to none. A word is one of the tokenizer's, parted at punctuation and symbols.
+Where the answers are spans of a text, it returns which characters each token covers, without spaces, and the number
+of its word; -1 for tokens that belong to none. A word is one of the tokenizer's, split at punctuation and symbols.
 
 Needs numpy and tokenizers where the server's Python finds them.
 https://huggingface.co/docs/tokenizers/api/tokenizer

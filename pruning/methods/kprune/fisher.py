@@ -37,7 +37,7 @@ def fisher_information(
         batches: the calibration set; each batch's draw depends on its own texts' numbers only.
         placement: where the network runs.
         spill: where hidden states wait.
-        done: told how many sublayers a batch has passed.
+        done: called with how many sublayers a batch has passed.
 
     Yields:
         A sublayer's number and a float64 tensor, (d, d), on the device.

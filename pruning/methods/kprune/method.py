@@ -21,7 +21,7 @@ from pruning.plan import EncoderShape, LayerPlan
 from pruning.settings import PruningSettings
 
 FOLDS = (slice(0, None, 2), slice(1, None, 2))
-"""The texts of a batch, in two parts: what is solved on one is judged on the other."""
+"""The texts of a batch, in two parts: what is solved on one is evaluated on the other."""
 
 
 class KPrune(PruningMethod):

@@ -1,4 +1,4 @@
-"""How far the model's output moves when one sublayer is cut to a width: measured, not estimated.
+"""Sensitivity curves: the divergence of the model's output when one sublayer is cut to a width, as measured.
 
 Each sublayer of the dense model is cut by elimination, its projection re-solved on three quarters of the
 texts, and the divergence at the output measured on the others, at a grid of widths. The curves do not
@@ -77,7 +77,7 @@ def sensitivity_curves(
         metric: given a sublayer's number, returns the square root of its output error's metric, (d, d).
         placement: where the network runs.
         journal: where finished curves are recorded and taken from.
-        done: told how many sublayers a batch has passed.
+        done: called with how many sublayers a batch has passed.
 
     """
     measured = HiddenStates.at_embeddings(adapter, [batch.texts(MEASURED) for batch in batches], placement)

@@ -1,4 +1,4 @@
-"""How much of the model's knowledge a unit holds (K-prune, section 3.2): pure functions of tensors."""
+"""Knowledge of a unit (K-prune, section 3.2): pure functions of tensors."""
 
 import torch
 from torch import Tensor

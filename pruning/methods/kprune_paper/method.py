@@ -125,7 +125,7 @@ def _texts_at_once(boundary: Boundary, sublayers: int) -> Iterator[tuple[int, sl
 
 @torch.no_grad()
 def _tuned(sublayer: Sublayer, boundary: Boundary, kept: Tensor, ridge: float, work: Work) -> TunedSublayer:
-    """Solve the kept units' output projection anew; the teacher moves above the sublayer meanwhile."""
+    """Solve the kept units' output projection again; the teacher moves above the sublayer meanwhile."""
     projection = sublayer.projection
     kept = kept.to(projection.weight.device)
     columns = sublayer.columns(kept)

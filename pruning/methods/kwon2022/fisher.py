@@ -50,7 +50,7 @@ def text_gradients(
         batches: this process's share of the calibration set; a batch's draw depends on its own texts only.
         placement: where the network runs.
         spill: where hidden states wait.
-        done: told the sublayers that a batch has passed.
+        done: called with the sublayers that a batch has passed.
 
     Returns:
         For each sublayer a tensor of shape (texts, units), on the device.

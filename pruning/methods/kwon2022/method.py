@@ -21,7 +21,7 @@ class FisherMasks(PruningMethod):
        chosen under the FLOPs constraint.
     2. Rearrangement: within each sublayer, units are exchanged by its block of the Fisher information.
     3. Tuning: from the bottom to the top, masks are solved for by least squares against the dense model's
-       sublayer outputs, and folded into the weights. Projections are not solved anew.
+       sublayer outputs, and folded into the weights. Projections are not solved again.
 
     It differs from the paper in that labels are drawn from the model's own prediction, for there are none, and
     in that least-squares problems are solved exactly.

@@ -115,7 +115,7 @@ ATTENTION = """attend (float[B,S,4] x) => (float[B,S,3] y) {
 
 
 @pytest.mark.parametrize("free", [True, False])
-def test_what_attention_puts_out_is_divided_in_the_values_weights(
+def test_attentions_output_is_divided_in_the_values_weights(
     free: bool, graph_of: Any, numbers: Any, run_graph: Any
 ) -> None:
     """Without another node; where something else reads the values too, by a node of its own."""

@@ -1,4 +1,4 @@
-"""Engines from the real compiler, with what is proven of them."""
+"""Engines from the real compiler, with the checks of their precision."""
 
 import hashlib
 from pathlib import Path
@@ -48,17 +48,17 @@ def test_an_engine_in_every_precision(
 
 
 @without_gpu  # whose compiler may list other layers
-def test_what_proves_the_precision(graphs: dict[Precision, Path], spec: ModelSpec, tmp_path: Path) -> None:
+def test_what_shows_the_precision(graphs: dict[Precision, Path], spec: ModelSpec, tmp_path: Path) -> None:
     """Embeddings 50 and 2 × 16; in each of two layers 16 × 48 and 16 × 16; a head of 3 × 16."""
-    proofs = {x: engine_from_onnx(graphs[x], spec, x, tmp_path, x).record.proof for x in Precision}
+    reports = {x: engine_from_onnx(graphs[x], spec, x, tmp_path, x).record.precision_check for x in Precision}
     layers, rest = 2 * (16 * 48 + 16 * 16), (50 + 2 + 3) * 16
     for precision in (Precision.FP32, Precision.FP16, Precision.BF16):
-        assert proofs[precision].matmuls == {precision: 5}
-        assert proofs[precision].compiled == {precision: layers + rest + PADDED}
-        assert not proofs[precision].size_tells
-    assert proofs[Precision.INT8].matmuls == {"int8": 4, "fp32": 1}
-    assert proofs[Precision.INT8].compiled == {"int8": layers, "fp32": rest + PADDED}
-    assert proofs[Precision.FP32].weight_bytes == 2 * proofs[Precision.FP16].weight_bytes
+        assert reports[precision].matmuls == {precision: 5}
+        assert reports[precision].compiled == {precision: layers + rest + PADDED}
+        assert not reports[precision].size_decides
+    assert reports[Precision.INT8].matmuls == {"int8": 4, "fp32": 1}
+    assert reports[Precision.INT8].compiled == {"int8": layers, "fp32": rest + PADDED}
+    assert reports[Precision.FP32].weight_bytes == 2 * reports[Precision.FP16].weight_bytes
 
 
 def test_no_other_precision_than_the_one_asked_for(
@@ -84,12 +84,12 @@ def test_every_setting_that_the_compiler_takes(bench: Any) -> None:
     assert made.record.plan_sha256 != bench.build().record.plan_sha256
 
 
-def test_less_to_say_of_layers_proves_less(bench: Any) -> None:
-    assert bench.build(profiling_verbosity="detailed").record.proof.compiled is not None
+def test_less_information_on_layers_shows_less(bench: Any) -> None:
+    assert bench.build(profiling_verbosity="detailed").record.precision_check.compiled is not None
     record = bench.build(profiling_verbosity="layer_names_only").record
     assert record.profiling_verbosity == "layer_names_only"
-    assert record.proof.compiled is None
-    assert record.proof.matmuls == {"fp32": 5}
+    assert record.precision_check.compiled is None
+    assert record.precision_check.matmuls == {"fp32": 5}
 
 
 @without_gpu  # whose compiler says other things
@@ -151,7 +151,7 @@ def test_weights_in_a_file_of_their_own(bench: Any, artefact: OnnxArtefact, tmp_
     made = bench.build(path)
     data = hashlib.sha256((tmp_path / "model.onnx.data").read_bytes()).hexdigest()
     assert made.record.onnx_data_sha256 == {"model.onnx.data": data}
-    assert made.record.proof.matmuls == bench.build().record.proof.matmuls
+    assert made.record.precision_check.matmuls == bench.build().record.precision_check.matmuls
 
 
 @without_gpu
@@ -159,13 +159,13 @@ def test_without_a_gpu_the_record_says_so(bench: Any) -> None:
     record = bench.build().record
     assert record.gpu is None
     assert record.gpu_missing == "no CUDA device where the engine was built"
-    assert record.proof.compiled_from == "the builder's log"
+    assert record.precision_check.compiled_from == "the builder's log"
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_the_inspector_proves_the_precision(
+def test_on_a_gpu_the_inspector_shows_the_precision(
     graphs: dict[Precision, Path], spec: ModelSpec, tmp_path: Path
 ) -> None:
     record = engine_from_onnx(graphs[Precision.FP16], spec, Precision.FP16, tmp_path).record
     assert record.gpu is not None
-    assert record.proof.compiled_from.startswith("the engine inspector")
+    assert record.precision_check.compiled_from.startswith("the engine inspector")

@@ -13,7 +13,7 @@ ENTRIES = [
 ]
 
 
-def test_errors_and_warnings_are_told_apart() -> None:
+def test_errors_and_warnings_are_distinguished() -> None:
     log = BuilderLog(list(ENTRIES))
     assert log.errors() == ("an error",)
     assert log.complaints() == ("a warning", "an error")

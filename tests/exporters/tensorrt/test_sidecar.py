@@ -54,7 +54,7 @@ def test_an_edited_record(record: EngineRecord, changes: dict[str, Any], tmp_pat
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"version": 2}, "version: Input should be 1"),
+        ({"version": 1}, "version: Input should be 2"),
         ({"format": "kprune-plan"}, "format: Input should be 'kprune-engine'"),
         ({"bindings": "onnxruntime"}, "bindings: Input should be"),
         ({"more": 1}, "more: Extra inputs are not permitted"),

@@ -93,7 +93,7 @@ TEXTS = ("--calibration", "data/texts.txt")
         (("triton", "bundle", "-o", "bundle/triton"), "bundle/triton lies in the bundle bundle"),
         (("triton", "bundle", "-o", "data", "--validated", "data"), "data is the results of a validation data"),
         (("profile-target", "model", "-o", "model/table.json"), "latency table model/table.json lies in the model"),
-        (("profile-target", "model", "-o", "t.json", "--plot", "model/t.svg"), "picture model/t.svg lies in the model"),
+        (("profile-target", "model", "-o", "t.json", "--plot", "model/t.svg"), "plot model/t.svg lies in the model"),
         (("profile-target", "model", "-o", "model/config.json"), "lies in the model model"),
     ],
 )
@@ -142,7 +142,7 @@ def test_outputs_are_apart_from_each_other(
     monkeypatch.chdir(area)
     before = tree(area)
     for command, said in (
-        (("profile-target", "model", "-o", "t.json", "--plot", "t.json"), "picture t.json is the latency table t.json"),
+        (("profile-target", "model", "-o", "t.json", "--plot", "t.json"), "plot t.json is the latency table t.json"),
         (("validate", "bundle", "-o", "out", "--junit", "out/j.xml"), "JUnit file out/j.xml lies in the output folder"),
         (("export", "model", "-o", "t.json"), None),
     ):

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from killing import killed_before
 from output_folders import SOURCE, build, run_folder, run_stage, tree
 
-from kprune_export.bundle.layout import MANIFEST, WORK
+from kprune_export.bundle.layout import MANIFEST, REPOSITORY_RECORD, WORK
 from kprune_export.bundle.signature import sign_bundle, signature_problem
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import Workspace
@@ -32,7 +32,7 @@ from kprune_export.triton.repository import (
     Serving,
     plan_repository,
 )
-from kprune_export.triton.repository_record import RECORD, RepositoryRecord
+from kprune_export.triton.repository_record import RepositoryRecord
 
 Stages = dict[str, dict[str, str]]
 OLD: Stages = {
@@ -179,7 +179,7 @@ def test_a_triton_repository(
             assert_whole(output)
         write(planned[1])
         assert_whole(output)
-        assert {path.name for path in output.iterdir()} == {"new-onnxruntime-fp32", RECORD}
+        assert {path.name for path in output.iterdir()} == {"new-onnxruntime-fp32", REPOSITORY_RECORD}
         assert not list(output.rglob("__pycache__"))
 
     assert kill_at_every_step(lambda: write(planned[1]), check, restore) > 25

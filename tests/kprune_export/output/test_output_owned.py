@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from output_folders import build, manifest_of, run_stage, tree
 
-from kprune_export.bundle.layout import MANIFEST, WORK
+from kprune_export.bundle.layout import MANIFEST, REPOSITORY_RECORD, WORK
 from kprune_export.bundle.workspace import Workspace, replace_bundle
 from kprune_export.errors import BundleError, OutputFolderError
 from kprune_export.experiments.compare.folder import ComparisonFolder
@@ -18,7 +18,6 @@ from kprune_export.experiments.sweep.folder import SweepFolder
 from kprune_export.output_folder.transaction import OutputFolder
 from kprune_export.pipeline.run import Outcome
 from kprune_export.triton.folder import REPOSITORY, write_folder
-from kprune_export.triton.repository_record import RECORD
 
 Cli = Callable[..., int]
 QUICK: list[object] = ["--samples", 60, "--threads", 2]
@@ -155,7 +154,7 @@ def test_a_triton_repository_keeps_what_is_not_its_own(built: Outcome, cli: Cli,
     assert tree(models) == {"encoder/config.pbtxt": b"mine"}
     shutil.rmtree(models)
     assert cli("triton", built.output, "--backend", "python", "-o", models) == 0
-    record = json.loads((models / RECORD).read_text())
+    record = json.loads((models / REPOSITORY_RECORD).read_text())
     name = record["encoders"][0]["name"]
     (models / name / "1" / "tuned.json").write_text("mine")
     before = tree(models)

@@ -24,9 +24,15 @@ from kprune_export.experiments.sweep.table import markdown
 Cli = Callable[..., int]
 
 
-def gate(name: str, held: bool, undecided: bool = False) -> GateResult:
+def gate(name: str, passed: bool, inconclusive: bool = False) -> GateResult:
     return GateResult(
-        name=name, comparison="≥", limit=2.0, value=2.1 if held else 1.9, held=held, undecided=undecided, detail=""
+        name=name,
+        comparison="≥",
+        limit=2.0,
+        value=2.1 if passed else 1.9,
+        passed=passed,
+        inconclusive=inconclusive,
+        detail="",
     )
 
 
@@ -98,7 +104,7 @@ def test_a_point_is_dominated_by_one_that_is_as_good_in_both_and_better_in_one()
     assert dominated({}) == {}
 
 
-def test_what_is_dominated_is_told_for_each_shape() -> None:
+def test_what_is_dominated_is_named_for_each_shape() -> None:
     found = {x.name: [at.dominated for at in figures.latency] for x, figures in record(*FAMILY).made}
     assert found == {"dense": [False, False], "a": [False, False], "b": [False, True], "c": [True, False]}
 
@@ -122,12 +128,12 @@ def test_what_breaks_a_gate_is_not_recommended_but_what_misses_its_own_target_is
     family = record(
         trial("a", (5, 5), 0.9, gates=(gate("target_speedup", False),)),
         trial("b", (4, 4), 0.9, gates=(gate("target_speedup", True), gate("min_agreement", False))),
-        trial("c", (3, 3), 0.9, gates=(gate("min_speedup", False, undecided=True),)),
+        trial("c", (3, 3), 0.9, gates=(gate("min_speedup", False, inconclusive=True),)),
     )
     assert recommend(family, Wish(min_fidelity=0.5)).best.name == "a"
 
 
-def test_where_there_is_none_the_best_fidelity_is_told() -> None:
+def test_where_there_is_none_the_best_fidelity_is_named() -> None:
     with pytest.raises(NoTrialError, match=r"fidelity \(agreement\) of 0.99: the best is b with 0.9600"):
         recommend(record(*FAMILY[1:]), Wish(min_fidelity=0.99, max_size_mib=50))
     with pytest.raises(NoTrialError, match="within 5 MiB: the smallest file has 20 MiB"):
@@ -139,17 +145,17 @@ def test_where_there_is_none_the_best_fidelity_is_told() -> None:
 
 
 def test_exit_codes() -> None:
-    held, broken = gate("min_agreement", True), gate("min_agreement", False)
-    noisy = gate("min_speedup", False, undecided=True)
+    passed, broken = gate("min_agreement", True), gate("min_agreement", False)
+    noisy = gate("min_speedup", False, inconclusive=True)
     dense = FAMILY[0]
-    assert exit_code(record(dense, trial("a", (1, 1), 1, gates=(broken,)), trial("b", (1, 1), 1, gates=(held,)))) == 0
+    assert exit_code(record(dense, trial("a", (1, 1), 1, gates=(broken,)), trial("b", (1, 1), 1, gates=(passed,)))) == 0
     assert exit_code(record(dense, trial("a", (1, 1), 1, gates=(gate("target_speedup", False),)))) == 0
     assert exit_code(record(dense, trial("a", (1, 1), 1, gates=(broken,)), FAILED)) == 3
     assert exit_code(record(dense, trial("a", (1, 1), 1, gates=(broken,)), trial("b", (1, 1), 1, gates=(noisy,)))) == 6
     assert exit_code(record(dense, FAILED)) == 3
 
 
-def test_what_is_low_and_what_was_missed_is_told() -> None:
+def test_what_is_low_and_what_was_missed_is_named() -> None:
     """A missed target is not rounded to what was asked, and what an embedder finds has a table of its own."""
     missed = gate("target_speedup", False).model_copy(update={"limit": 1.45, "value": 1.4496})
     family = record(trial("a", (5, 5), 0.8, gates=(missed,)), trial("b", (4, 4), 0.9))
@@ -182,7 +188,7 @@ def test_the_picture_and_the_table() -> None:
     ]
     assert "| z | It is out of reach. |" in lines
     assert "| dense | 8 | 1.00 x (0.88 to 1.12) | 1.0000 | 0.9500 | 90 | front |  |" in lines  # gates are not about it
-    ElementTree.fromstring(draw(record(FAILED)))  # nothing to draw is a picture too
+    ElementTree.fromstring(draw(record(FAILED)))  # nothing to draw is a plot too
 
 
 def test_recommend_on_the_command_line(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

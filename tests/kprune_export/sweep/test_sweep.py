@@ -70,7 +70,7 @@ def test_what_is_written(swept: Path) -> None:
 
 
 def test_every_trial_is_a_whole_bundle_made_with_what_is_shared(swept: Path) -> None:
-    for name, command in ((DENSE, "prove-dense"), (PRUNED, "prune-and-build")):
+    for name, command in ((DENSE, "validate-dense"), (PRUNED, "prune-and-build")):
         manifest, difference = verify_bundle(swept / "trials" / name)
         assert not difference
         assert manifest.command == command

@@ -93,7 +93,7 @@ def search(table: Path, curves: Path) -> TargetRecord:
 
 
 def resealed(content: bytes) -> bytes:
-    """Return a table with the hash of what it holds, where it is one: whoever edits it can make that too."""
+    """Return a table with the hash of what it holds, where it is one: an editor of the file can make that too."""
     try:
         return LatencyTable.model_validate_json(content).sealed().model_dump_json().encode()
     except ValidationError:

@@ -1,4 +1,4 @@
-"""The search for widths under a time: against all others, corrected by rehearsals, and where it cannot succeed."""
+"""The search for widths under a time: against all others, corrected by trial timings, and where it cannot succeed."""
 
 from itertools import product
 
@@ -109,7 +109,7 @@ def test_a_latency_is_a_share_of_the_dense_model() -> None:
     assert search(speedup=2.0).asked_share == 0.5
 
 
-def test_rehearsals_correct_the_table() -> None:
+def test_trial_timings_correct_the_table() -> None:
     found = search(align=1, speedup=2.0)
 
     def slower_than_the_table(widths: Widths) -> float:
@@ -133,11 +133,11 @@ def test_what_never_comes_near_ends_with_the_nearest() -> None:
     assert record.taken.measured_share == 0.52
 
 
-def test_finished_models_correct_what_rehearsals_did_not_show() -> None:
+def test_finished_models_correct_what_trial_timings_did_not_show() -> None:
     found = search(align=1, speedup=2.0)
     made: list[Widths] = []
 
-    def finish(widths: Widths) -> float:  # a tenth slower than the rehearsal, which was right about the table
+    def finish(widths: Widths) -> float:  # a tenth slower than the trial timing, which was right about the table
         made.append(widths)
         return 1.1 * found.predicted_share(widths)
 
@@ -145,7 +145,7 @@ def test_finished_models_correct_what_rehearsals_did_not_show() -> None:
     assert len(record.rounds) == len(made) == 2
     first, second = record.rounds
     assert first.finished_share == pytest.approx(1.1 * first.predicted_share)
-    assert second.measured_share is None  # the finished model has said how far off rehearsals are
+    assert second.measured_share is None  # the finished model has said how far off trial timings are
     assert second.finished_share == pytest.approx(0.5, abs=0.01)
     assert record.taken == second
     assert record.taken.widths == made[-1]
@@ -186,7 +186,7 @@ def test_a_carried_table_is_trusted() -> None:
     assert len(record.rounds) == 1
     assert record.taken.measured_share is None
     outcome = target_outcome(record, None)
-    assert outcome.rehearsed_speedup is None
+    assert outcome.trial_speedup is None
     assert outcome.error is None
     assert outcome.predicted_speedup == pytest.approx(1 / record.taken.predicted_share)
     assert TargetRecord.model_validate_json(record.model_dump_json()) == record
@@ -198,7 +198,7 @@ def test_what_is_out_of_reach_says_what_is_within() -> None:
         search(speedup=7.0).run(None, "onnxruntime-fp32")
 
 
-def test_what_the_machine_puts_out_of_reach() -> None:
+def test_what_this_machine_cannot_reach() -> None:
     found = search(speedup=6.0)
     with pytest.raises(TargetError, match=r"is out of reach: .* only 3\.1\d times as fast"):
         found.run(lambda widths: 2 * found.predicted_share(widths), "onnxruntime-fp32")

@@ -1,4 +1,4 @@
-"""Configurations for the machines that a bundle was timed on, and a real server that is told to take one."""
+"""Configurations for the machines that a bundle was timed on, and a real server that is started with one."""
 
 import json
 import shutil
@@ -90,7 +90,7 @@ def test_each_machine_has_a_configuration_of_what_was_timed_there(
         assert getattr(config, same) == getattr(base, same)
 
 
-def test_a_server_takes_the_configuration_that_it_is_told(
+def test_a_server_takes_the_configuration_that_it_is_given(
     server: str, built: Outcome, elsewhere: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "models"

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf import json_format
 
 from exporters.errors import MissingRuntimeError
-from kprune_export.bundle.layout import WORK
+from kprune_export.bundle.layout import REPOSITORY_RECORD, WORK
 from kprune_export.errors import BundleError, OutputFolderError, RecipeError, VerificationError
 from kprune_export.pipeline.run import Outcome, prune_and_build
 from kprune_export.recipe.recipe import Recipe
@@ -21,7 +21,7 @@ from kprune_export.triton import repository
 from kprune_export.triton.config import read_config
 from kprune_export.triton.encoders import choose_variants
 from kprune_export.triton.repository import RepositoryRequest, write_repository
-from kprune_export.triton.repository_record import RECORD, RepositoryRecord
+from kprune_export.triton.repository_record import RepositoryRecord
 from kprune_export.triton.text import text_record
 from pruning.checkpoint.load import load_checkpoint
 from pruning.checkpoint.source import file_sha256
@@ -99,9 +99,9 @@ def test_the_record_lists_every_file(classifier_repository: Path) -> None:
     record = RepositoryRecord.of_repository(classifier_repository)
     files = {x.path: x.sha256 for x in record.files}
     found = {x.relative_to(classifier_repository).as_posix() for x in classifier_repository.rglob("*") if x.is_file()}
-    assert set(files) == found - {RECORD}
+    assert set(files) == found - {REPOSITORY_RECORD}
     assert all(file_sha256(classifier_repository / path) == sha256 for path, sha256 in files.items())
-    assert {x.name for x in classifier_repository.iterdir()} == {*record.models, RECORD}
+    assert {x.name for x in classifier_repository.iterdir()} == {*record.models, REPOSITORY_RECORD}
 
 
 def test_engines_are_served_by_their_profiles_and_graphs_by_onnxruntime(engine_bundle: Path, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_an_earlier_repository_is_replaced_and_nothing_else(built: Outcome, tmp_
     output = tmp_path / "models"
     write_repository(RepositoryRequest(bundle=built.output, output=output, name="first"))
     write_repository(RepositoryRequest(bundle=built.output, output=output, name="second", text=False))
-    assert sorted(x.name for x in output.iterdir()) == [RECORD, "second-onnxruntime-fp32"]
+    assert sorted(x.name for x in output.iterdir()) == [REPOSITORY_RECORD, "second-onnxruntime-fp32"]
     (output / "mine").mkdir()
     with pytest.raises(OutputFolderError, match="holds 'mine', which is not part of a repository of this program"):
         write_repository(RepositoryRequest(bundle=built.output, output=output))

@@ -188,8 +188,8 @@ def test_a_server_ends_with_its_check(server: str, merged_repository: Path) -> N
 
 def test_a_server_without_the_backend_says_so(server: str, built: Outcome, tmp_path: Path) -> None:
     write_repository(RepositoryRequest(bundle=built.output, output=tmp_path / "models", text=False))
-    told = "before it was ready: .*'encoder-onnxruntime-fp32'.* make the repository with --backend python"
-    refused = pytest.raises(MissingRuntimeError, match=told)
+    message = "before it was ready: .*'encoder-onnxruntime-fp32'.* make the repository with --backend python"
+    refused = pytest.raises(MissingRuntimeError, match=message)
     with refused, running_server(tmp_path / "models", server):
         pass
 

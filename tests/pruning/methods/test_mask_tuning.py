@@ -60,7 +60,7 @@ def test_nothing_is_scaled_where_nothing_is_removed(classifier: Path, batches: t
         assert torch.allclose(value, before[name], rtol=1e-3, atol=1e-5), name
 
 
-def test_a_twin_takes_over_for_the_one_that_goes(classifier: Path, batches: tuple[Batch, ...]) -> None:
+def test_a_duplicate_takes_over_for_the_one_that_is_removed(classifier: Path, batches: tuple[Batch, ...]) -> None:
     """Of two equal neurons one is removed: the other's mask becomes 2, and the model is as before."""
     run, kept = everything(classifier)
     layer = run.adapter.encoder.encoder.layer[0]
@@ -79,7 +79,7 @@ def test_a_twin_takes_over_for_the_one_that_goes(classifier: Path, batches: tupl
 def test_masks_out_of_bounds_end_the_tuning_there(
     resumed: bool, classifier: Path, batches: tuple[Batch, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lowest FFN's masks are refused: it and all above keep their weights, also when a killed run goes on."""
+    """The lowest FFN's masks are refused: it and all above keep their weights, also when a killed run resumes."""
     calls: list[int] = []
 
     def solve(matrix: Tensor, right: Tensor) -> Tensor:

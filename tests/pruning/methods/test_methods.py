@@ -1,4 +1,4 @@
-"""What every method owes, whatever it chooses by."""
+"""The contract of every pruning method."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -156,7 +156,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(
             prune(classifier, texts, within_reach(method, 0.6), tmp_path, method)
     monkeypatch.setattr(Journal, "save", lambda self, step, tensors: saved.append(step) or save(self, step, tensors))
     plan, weights = prune(classifier, texts, within_reach(method, 0.6), tmp_path, method)
-    assert saved[0] == f"{stop_at[:-1]}{int(stop_at[-1]) + 1}"  # it goes on with the step after the last
+    assert saved[0] == f"{stop_at[:-1]}{int(stop_at[-1]) + 1}"  # it resumes with the step after the last
     assert plan == expected[0]
     assert same(weights, expected[1])
 

@@ -1,4 +1,4 @@
-"""What an attempt must not achieve: each judge raises `Broken` where a promise was not kept."""
+"""What an attempt must not achieve: each check raises `Broken` where a promise was not kept."""
 
 import hashlib
 import stat
@@ -10,7 +10,7 @@ import psutil
 
 REFUSALS = (2,)
 COMPLAINTS = (2, 3, 4, 5, 6)
-"""Exit codes of bad input, failed gates and parity, missing runtimes and undecided gates."""
+"""Exit codes of bad input, failed gates and parity, missing runtimes and inconclusive gates."""
 _SHOWN = 300
 
 
@@ -44,7 +44,7 @@ class Ended:
 
 
 def clean(ended: Ended, codes: tuple[int, ...] = (0,)) -> None:
-    """Judge that a command ended with one of some exit codes, with no traceback and no control characters."""
+    """Check that a command ended with one of some exit codes, with no traceback and no control characters."""
     if ended.code not in codes:
         said = (ended.errors or ended.err.strip().splitlines() or [""])[-1][:_SHOWN]
         raise Broken(f"exit code {ended.code}, where one of {codes} is right: {said}")
@@ -55,7 +55,7 @@ def clean(ended: Ended, codes: tuple[int, ...] = (0,)) -> None:
 
 
 def refused(ended: Ended, *named: str, codes: tuple[int, ...] = REFUSALS) -> None:
-    """Judge that a command ended in one clear sentence.
+    """Check that a command ended in one clear sentence.
 
     Args:
         ended: the command.
@@ -64,8 +64,8 @@ def refused(ended: Ended, *named: str, codes: tuple[int, ...] = REFUSALS) -> Non
 
     """
     clean(ended, codes)
-    judged = ended.code in (3, 4, 6) and not ended.errors  # a verdict, which is no error
-    if ended.code != 0 and not judged and len(ended.errors) != 1 and not _of_the_parser(ended):
+    verdict = ended.code in (3, 4, 6) and not ended.errors  # a verdict, which is no error
+    if ended.code != 0 and not verdict and len(ended.errors) != 1 and not _of_the_parser(ended):
         raise Broken(f"{len(ended.errors)} sentences in place of one: {ended.err.strip()[:_SHOWN]}")
     said = " ".join((ended.errors or [ended.err])[-1].split()).lower()
     for name in named:
@@ -79,12 +79,12 @@ def _of_the_parser(ended: Ended) -> bool:
 
 
 def no_crash(ended: Ended) -> None:
-    """Judge that a command succeeded, or ended in one clear sentence."""
+    """Check that a command succeeded, or ended in one clear sentence."""
     refused(ended, codes=(0, *COMPLAINTS))
 
 
 def printable(text: str, where: str) -> None:
-    """Judge that a text holds nothing that controls a terminal or turns the direction of text."""
+    """Check that a text holds nothing that controls a terminal or turns the direction of text."""
     for character in text:
         if character in "\n\t\u200c\u200d":
             continue
@@ -109,7 +109,7 @@ def snapshot(*places: Path) -> dict[str, str]:
 
 
 def unchanged(before: dict[str, str], *places: Path) -> None:
-    """Judge that places hold what they held."""
+    """Check that places are unchanged."""
     after = snapshot(*places)
     changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
     if changed:
@@ -117,14 +117,14 @@ def unchanged(before: dict[str, str], *places: Path) -> None:
 
 
 def absent(*places: Path) -> None:
-    """Judge that nothing is at some places: no output, no mark of code that was run."""
+    """Check that nothing is at some places: no output, no mark of code that was run."""
     for place in places:
         if place.exists() or place.is_symlink():
             raise Broken(f"{place.name} is there")
 
 
 def files_without(folder: Path, *texts: str) -> None:
-    """Judge that no file of a folder holds one of some texts, as secrets and local paths are."""
+    """Check that no file of a folder holds one of some texts, as secrets and local paths are."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             content = path.read_bytes()
@@ -134,14 +134,14 @@ def files_without(folder: Path, *texts: str) -> None:
 
 
 def permissions(folder: Path, forbidden: int) -> None:
-    """Judge that no file of a folder has one of some permissions."""
+    """Check that no file of a folder has one of some permissions."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and stat.S_IMODE(path.stat().st_mode) & forbidden:
             raise Broken(f"{path.relative_to(folder)} has the mode {stat.S_IMODE(path.stat().st_mode):o}")
 
 
 def cheap(ended: Ended, cpu_seconds: float, extra_mib: float, base_mib: float) -> None:
-    """Judge that a command was done with little: processor seconds, and memory beyond that of the imports."""
+    """Check that a command was done with little: processor seconds, and memory beyond that of the imports."""
     if ended.cpu_seconds > cpu_seconds:
         raise Broken(f"it took {ended.cpu_seconds:.0f} seconds of processor time")
     if ended.peak_mib > base_mib + extra_mib:
@@ -149,7 +149,7 @@ def cheap(ended: Ended, cpu_seconds: float, extra_mib: float, base_mib: float) -
 
 
 def nothing_runs() -> None:
-    """Judge that no process that this one has started, at any depth, is left; end those that are."""
+    """Check that no process that this one has started, at any depth, is left; end those that are."""
     left = psutil.Process().children(recursive=True)
     _, left = psutil.wait_procs([x for x in left if x.status() != psutil.STATUS_ZOMBIE], timeout=5)
     names = [" ".join(process.cmdline()[:4]) for process in left if process.is_running()]
@@ -160,7 +160,7 @@ def nothing_runs() -> None:
 
 
 def mentions(text: str, *names: str) -> None:
-    """Judge that a text mentions something, in any case and across lines; alternatives are separated by ``|``."""
+    """Check that a text mentions something, in any case and across lines; alternatives are separated by ``|``."""
     said = " ".join(text.split()).lower()
     for name in names:
         if not any(x.lower() in said for x in name.split("|")):

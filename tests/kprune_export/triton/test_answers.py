@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from exporters.parity.check import Tolerance
+from kprune_export.triton.answers import AnswerText, ExpectedAnswers, ExpectedEntities, TokenText
 from kprune_export.triton.instance_groups import Places
-from kprune_export.triton.judging import AnswerText, ExpectedAnswers, ExpectedEntities, TokenText
 
 TIGHT, LOOSE = Tolerance(absolute=1e-6, relative=0), Tolerance(absolute=0.2, relative=0)
 BIO = ("O", "B-PER", "I-PER")
@@ -39,8 +39,8 @@ def test_entities_are_right_within_the_tolerance() -> None:
     logits = np.log(np.array([[1, 1, 1], [2, 7, 1], [1, 1, 8], [8, 1, 1], [8, 1, 1], [3, 6.9, 0.1]]) / 10)
     expected = ExpectedEntities((TokenText(PLACES, logits),), BIO, merges=True)
     right = entities(("PER", 0.75, 0, 7), ("PER", 0.69, 9, 12), ("", 0, -1, -1))
-    judged = expected.judge(right, TIGHT)
-    assert (judged.problem, judged.error) == (None, pytest.approx(0, abs=1e-9))
+    checked = expected.check(right, TIGHT)
+    assert (checked.problem, checked.error) == (None, pytest.approx(0, abs=1e-9))
     for wrong, problem in (
         (entities(("PER", 0.75, 0, 7)), "the probability of O for the word 4"),
         (entities(("PER", 0.7, 0, 3), ("PER", 0.1, 4, 7), ("PER", 0.69, 9, 12)), "the probability of B-PER"),
@@ -50,39 +50,39 @@ def test_entities_are_right_within_the_tolerance() -> None:
         (entities(("PER", 0.7, 0, 7), ("PER", 0.69, 9, 12)), "the score of PER from 0 to 7 is off by 5.00e-02"),
         (entities(("PER", 0.75, 0, 7), ("PER", 0.69, 9, 12), ("", 0, -1, 3)), "rows are not filled up"),
     ):
-        found = expected.judge(wrong, TIGHT).problem
+        found = expected.check(wrong, TIGHT).problem
         assert found is not None
         assert problem in found
-    assert expected.judge(entities(("PER", 0.75, 0, 7)), Tolerance(absolute=0.4, relative=0)).problem is None
+    assert expected.check(entities(("PER", 0.75, 0, 7)), Tolerance(absolute=0.4, relative=0)).problem is None
 
 
 def test_labelled_words_are_all_there() -> None:
     logits = np.log(np.array([[1, 1, 1], [1, 1, 8], [1, 8, 1], [1, 1, 8], [8, 1, 1], [1, 8, 1]]) / 10)
     expected = ExpectedEntities((TokenText(PLACES, logits),), ("a", "b", "c"), merges=False)
     rows = [("c", 0.8, 0, 3), ("b", 0.8, 4, 7), ("a", 0.8, 7, 8), ("b", 0.8, 9, 12)]
-    assert expected.judge(entities(*rows), TIGHT).problem is None
-    assert expected.judge(entities(*rows[:3]), TIGHT).problem == "there are 3 words, not 4"
-    assert expected.judge(entities(*rows[1:]), TIGHT).problem == "b from 4 to 7 is not the word 1"
+    assert expected.check(entities(*rows), TIGHT).problem is None
+    assert expected.check(entities(*rows[:3]), TIGHT).problem == "there are 3 words, not 4"
+    assert expected.check(entities(*rows[1:]), TIGHT).problem == "b from 4 to 7 is not the word 1"
 
 
 def test_answers_are_right_within_the_tolerance() -> None:
     start, end = np.array([0.0, 3, 1, 0, 0, 2.9]), np.array([0.0, 0, 1, 3, 0, 2.9])
     expected = ExpectedAnswers((AnswerText(PLACES, start, end),))
 
-    def judge(tolerance: Tolerance, answer: str, score: float, first: int, last: int) -> str | None:
+    def problem_of(tolerance: Tolerance, answer: str, score: float, first: int, last: int) -> str | None:
         found = {"score": np.array([[score]]), "start": np.array([[first]]), "end": np.array([[last]])}
-        return expected.judge({"answer": np.array([[answer.encode()]], dtype=np.object_), **found}, tolerance).problem
+        return expected.check({"answer": np.array([[answer.encode()]], dtype=np.object_), **found}, tolerance).problem
 
     chances = [float(np.exp(x.max()) / np.exp(x).sum()) for x in (start, end)]
-    assert judge(TIGHT, "Ann Lee", chances[0] * chances[1], 0, 7) is None
-    assert "the score of the answer" in str(judge(TIGHT, "Ann Lee", 0.1, 0, 7))
+    assert problem_of(TIGHT, "Ann Lee", chances[0] * chances[1], 0, 7) is None
+    assert "the score of the answer" in str(problem_of(TIGHT, "Ann Lee", 0.1, 0, 7))
     bob = float(np.exp(2.9) / np.exp(start).sum() * np.exp(2.9) / np.exp(end).sum())
-    assert "the sum of the answer's logits is off by 2.00e-01" in str(judge(TIGHT, "Bob", bob, 9, 12))
-    assert judge(LOOSE, "Bob", bob, 9, 12) is None
-    assert judge(TIGHT, "Ann", chances[0] * chances[1], 0, 7) == "the answer is not what stands from 0 to 7"
-    assert "of the context go from 9 to 7" in str(judge(TIGHT, "", 0.5, 9, 7))
-    assert judge(TIGHT, "", 0.0, -1, -1) is not None
+    assert "the sum of the answer's logits is off by 2.00e-01" in str(problem_of(TIGHT, "Bob", bob, 9, 12))
+    assert problem_of(LOOSE, "Bob", bob, 9, 12) is None
+    assert problem_of(TIGHT, "Ann", chances[0] * chances[1], 0, 7) == "the answer is not what stands from 0 to 7"
+    assert "of the context go from 9 to 7" in str(problem_of(TIGHT, "", 0.5, 9, 7))
+    assert problem_of(TIGHT, "", 0.0, -1, -1) is not None
     nowhere = ExpectedAnswers((AnswerText(Places("", (), (), ()), start, end),))
     empty = {"answer": np.array([[b""]], dtype=np.object_), "score": np.array([[0.0]])}
     none = empty | {"start": np.array([[-1]]), "end": np.array([[-1]])}
-    assert nowhere.judge(none, TIGHT).problem is None
+    assert nowhere.check(none, TIGHT).problem is None

@@ -1,4 +1,4 @@
-"""The proof of an engine's precision, on engines that are not what they should be."""
+"""Checks of an engine's precision, on engines that are not what they should be."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from exporters.graph_precision import GraphWeights
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.log import BuilderLog
 from exporters.tensorrt.network import load_graph, parse_network
-from exporters.tensorrt.precision_check import PrecisionProof, prove_network, prove_plan, weights_by_format
+from exporters.tensorrt.precision_check import PrecisionCheck, check_network, check_plan, weights_by_format
 from exporters.variant import Precision
 
 MIB = 2**20
@@ -39,23 +39,23 @@ def test_what_the_inspector_says_of_weights() -> None:
     assert weights_by_format(json.dumps({"Layers": layers})) == {"fp16": 12, "bf16": 20}
 
 
-def prove(
+def checked(
     text: str | None, weights: GraphWeights, plan_bytes: int = 2 * MIB, weights_alone: bool = True
-) -> PrecisionProof:
-    return prove_plan({}, weights, Precision.FP16, ("the builder's log", text), 1, plan_bytes, weights_alone)
+) -> PrecisionCheck:
+    return check_plan({}, weights, Precision.FP16, ("the builder's log", text), 1, plan_bytes, weights_alone)
 
 
 def test_compiled_layers_of_another_format_are_an_error() -> None:
     mixed = GraphWeights({"fp16": 800, "int8": 768}, 2368, {})
-    assert prove(LOG, mixed).compiled == {"fp16": 800, "int8": 768}
+    assert checked(LOG, mixed).compiled == {"fp16": 800, "int8": 768}
     with pytest.raises(EngineError, match="is not fp16: the builder's log lists weights of 800 fp16, 768 int8 numbers"):
-        prove(LOG, GraphWeights({"fp16": 1568}, 3136, {}))
+        checked(LOG, GraphWeights({"fp16": 1568}, 3136, {}))
 
 
-def test_what_nobody_tells_is_said() -> None:
+def test_missing_information_is_said() -> None:
     weights = GraphWeights({"fp16": 800}, 1600, {})
-    assert prove(None, weights).compiled is None
-    nothing = prove("Layers:\n", weights)
+    assert checked(None, weights).compiled is None
+    nothing = checked("Layers:\n", weights)
     assert (nothing.compiled, nothing.compiled_from) == (None, "the builder's log lists no weights")
 
 
@@ -63,12 +63,12 @@ def test_what_nobody_tells_is_said() -> None:
 def test_a_plan_of_another_size_is_an_error(factor: float) -> None:
     """Half as large as fp16 weights is int8, twice as large is fp32."""
     weights = GraphWeights({"fp16": 50 * MIB}, 100 * MIB, {})
-    assert prove(None, weights, 110 * MIB).size_tells
+    assert checked(None, weights, 110 * MIB).size_decides
     with pytest.raises(EngineError, match="the engine holds them in another precision"):
-        prove(None, weights, int(factor * 100 * MIB))
-    assert not prove(None, weights, int(factor * 100 * MIB), weights_alone=False).size_tells
+        checked(None, weights, int(factor * 100 * MIB))
+    assert not checked(None, weights, int(factor * 100 * MIB), weights_alone=False).size_decides
     small = GraphWeights({"fp16": MIB}, 2 * MIB, {})
-    assert not prove(None, small, int(factor * 2 * MIB)).size_tells
+    assert not checked(None, small, int(factor * 2 * MIB)).size_decides
 
 
 def test_a_network_that_is_typed_otherwise_is_an_error(tensorrt: None, graphs: dict[Precision, Path]) -> None:
@@ -81,4 +81,4 @@ def test_a_network_that_is_typed_otherwise_is_an_error(tensorrt: None, graphs: d
         with pytest.raises(
             EngineError, match=f"products with weights as {found}, but the graph has 5 fp32: the engine"
         ):
-            prove_network(bindings, network, GraphWeights({}, 0, {"fp32": 5}), Precision.FP32)
+            check_network(bindings, network, GraphWeights({}, 0, {"fp32": 5}), Precision.FP32)
