@@ -118,6 +118,14 @@ def test_pruning_knows_no_runtime_and_exporters_no_transformers() -> None:
             assert "transformers" not in used, path
 
 
+def test_tests_lie_in_the_folders_of_the_code_they_test() -> None:
+    apart = {"contract", "fuzz", "end_to_end"}
+    for package in ("pruning", "exporters", "kprune_export"):
+        for path in (ROOT / "tests" / package).rglob("test_*.py"):
+            folder = path.parent.relative_to(ROOT / "tests")
+            assert (ROOT / folder).is_dir() or folder.name in apart, path
+
+
 def test_no_test_imports_a_conftest_by_name() -> None:
     """Which would run it a second time, and give the process another folder for what it remembers of bundles."""
     for path in sorted((ROOT / "tests").rglob("*.py")):

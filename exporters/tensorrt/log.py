@@ -57,7 +57,7 @@ class BuilderLog:
         return tuple(dict.fromkeys(" ".join(entry.message.split()) for entry in found))
 
     def write(self, path: Path, source: Path) -> None:
-        """Write the log as text, a message a line and its own lines below it.
+        """Write the log as text, one message per line and its own lines below it.
 
         Args:
             path: the file to write.

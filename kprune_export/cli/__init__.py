@@ -1,1 +1,1 @@
-"""The command line, a command a file. Nothing heavy is imported before a command runs."""
+"""The command line, one command per module. Nothing heavy is imported before a command runs."""

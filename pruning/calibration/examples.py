@@ -93,7 +93,7 @@ class TextSource:
 
     Attributes:
         examples: its rows that have a text.
-        columns: the names of all its columns; empty for a file with a text a line.
+        columns: the names of all its columns; empty for a file with one text per line.
         text: the column that texts were read from; None where there are no columns.
         pair: the column of the second texts; None where there is none.
         label: the column of the labels; None where there is none.
@@ -132,7 +132,7 @@ def check_source(source: str | Path) -> None:
 def read_source(source: str | Path, columns: Columns | None = None) -> TextSource:
     """Read examples from a file, or from a data set on the Hugging Face hub.
 
-    A ``.txt`` file has a text a line. ``.jsonl``, ``.csv`` (quoted as in RFC 4180; with semicolons where its
+    A ``.txt`` file has one text per line. ``.jsonl``, ``.csv`` (quoted as in RFC 4180; with semicolons where its
     header has them and no comma), ``.tsv`` (unquoted, as the GLUE tasks are) and ``.parquet`` have columns. A hub
     data set is named ``owner/name[:configuration][@split]``, the split being ``train`` unless it is named. Rows
     without a text are left out. A column ``tokens`` or ``words`` that holds lists is joined to a text, its words

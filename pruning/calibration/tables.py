@@ -63,7 +63,7 @@ class Table(ABC):
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""Read a text a line, without spaces around it; lines end at ``\n``, ``\r\n`` or ``\r`` and nowhere else.
+    r"""Read one text per line, without spaces around it; lines end at ``\n``, ``\r\n`` or ``\r`` and nowhere else.
 
     Raises:
         CalibrationError: the file cannot be read, is empty, or is not UTF-8.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from project_root import ROOT
 
 import kprune_export
 from kprune_export import (
@@ -25,7 +26,7 @@ from kprune_export import (
     validate,
 )
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 QUICK: dict[str, Any] = {
     "samples": 60,
     "held_out": 40,

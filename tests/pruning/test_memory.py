@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from project_root import ROOT
 
 PROGRAM = """
 import sys
@@ -30,7 +30,7 @@ print((before - held()) >> 20)
 def test_large_blocks_are_given_back_when_they_are_freed() -> None:
     def freed(how: str) -> int:
         command = [sys.executable, "-c", PROGRAM, how]
-        return int(subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=True).stdout)
+        return int(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
 
     assert freed("as ever") < 100
     assert freed("apart") >= 120  # of 128 MiB

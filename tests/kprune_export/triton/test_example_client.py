@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from project_root import ROOT
+
 from kprune_export.triton.server import running_server
 
-CLIENT = Path(__file__).parents[3] / "examples" / "03-triton" / "client.py"
+CLIENT = ROOT / "examples" / "03-triton" / "client.py"
 
 
 def test_the_client_prints_a_label_for_each_text(server: str, classifier_repository: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from output_folders import run_folder
+from project_root import ROOT
 
 from kprune_export.bundle.layout import WORK
 from kprune_export.bundle.verify import verify_bundle
@@ -19,7 +20,6 @@ from kprune_export.pipeline.run import Outcome, SilentReporter, prune_and_build
 from kprune_export.pipeline.stages.stage import ShareDone
 from kprune_export.recipe.recipe import Recipe
 
-ROOT = Path(__file__).parents[2]
 Cli = Callable[..., int]
 MakeRecipe = Callable[..., Recipe]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from project_root import ROOT
 
 from exporters.processes.import_path import python_environment, without_working_directory
 from kprune_export.experiments.sweep.launch import LocalTrials
@@ -75,7 +76,7 @@ def test_processes_of_torchrun(hostile: Path) -> None:
 
 def test_python_is_started_in_no_other_way() -> None:
     """By `python_command`, or, as the guardian is, in Python's isolated mode."""
-    root = Path(__file__).parents[2]
+    root = ROOT
     sources = [path for name in ("kprune_export", "pruning", "exporters") for path in (root / name).rglob("*.py")]
     starting = {path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")}
     assert starting == {"import_path.py", "guardian.py"}
@@ -83,7 +84,7 @@ def test_python_is_started_in_no_other_way() -> None:
 
 
 def test_the_import_path_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    standard, project = sysconfig.get_path("stdlib"), str(Path(__file__).parents[2])
+    standard, project = sysconfig.get_path("stdlib"), str(ROOT)
     (tmp_path / "src").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
@@ -97,7 +98,7 @@ def test_the_import_path_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_checkout_is_used_from_inside_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    standard, project = sysconfig.get_path("stdlib"), str(Path(__file__).parents[2])
+    standard, project = sysconfig.get_path("stdlib"), str(ROOT)
     monkeypatch.chdir(project)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     assert without_working_directory([project, standard, "/installed"]) == [standard, "/installed", project]

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from project_root import ROOT
 from typer.core import TyperGroup
 
 from kprune_export.cli.app import app
 from kprune_export.recipe.gates import GATE_NAMES
 from kprune_export.recipe.recipe import Recipe, read_gates
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 WORKFLOWS = ("02-ci/github-actions.yml", "02-ci/gitlab-ci.yml")
 SCRIPTS = ("01-command-line/run.sh", "03-triton/serve.sh")
 

@@ -11,10 +11,9 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from project_root import ROOT
 
 from kprune_export.pipeline.run import Outcome
-
-ROOT = Path(__file__).parents[2]
 
 
 def closure(name: str, seen: dict[str, Distribution]) -> dict[str, Distribution]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from project_root import ROOT
 
 from pruning.methods.disk_store import Spill
 
@@ -48,6 +49,6 @@ def test_nothing_is_left_by_a_process_that_is_killed(tmp_path: Path) -> None:
         "import os, pathlib, sys, torch; from pruning.methods.disk_store import Spill;"
         "spill = Spill(pathlib.Path(sys.argv[1])); spill.put(0, torch.zeros(9)); os.kill(os.getpid(), 9)"
     )
-    ended = subprocess.run([sys.executable, "-c", program, tmp_path], cwd=Path(__file__).parents[3], check=False)
+    ended = subprocess.run([sys.executable, "-c", program, tmp_path], cwd=ROOT, check=False)
     assert ended.returncode == -9
     assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from processors.harness import Processor, run_on
+from project_root import ROOT
 from tiny_models import WORDS
 
 from exporters.onnx.export import exported_graph
@@ -21,7 +22,7 @@ from kprune_export.model_export import model_spec
 from pruning import ServingModule, load_checkpoint
 from pruning.calibration.examples import Example
 
-SCRIPT = Path(__file__).parents[2] / "processors/run_probed.py"
+SCRIPT = ROOT / "tests/processors/run_probed.py"
 EVERYWHERE = pytest.mark.parametrize("processor", list(Processor))
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import tensorrt_harness
+from project_root import ROOT
 
 from kprune_export.bundle.manifest import Manifest
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.latency_target.target_record import TargetRecord
 
-TESTS = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
 Arguments = list[object]
 
 

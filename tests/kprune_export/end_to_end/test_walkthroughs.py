@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from project_root import ROOT
 
 from kprune_export.bundle.inspection import inspect
 from kprune_export.pipeline.run import Outcome, prune_and_build
@@ -27,7 +28,6 @@ from pruning.families import modeling_kprune
 MakeCheckpoint = Callable[..., Path]
 MakeRecipe = Callable[..., Recipe]
 MakeSentences = Callable[..., list[str]]
-ROOT = Path(__file__).parents[2]
 LAYOUTS_FILE = "pruning/families/modeling_kprune.py"
 BLOCK = re.compile(r"^```python\n# (\S+\.py)(?:, in (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OPEN_IN_TRANSFORMERS = """
