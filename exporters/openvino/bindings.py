@@ -46,9 +46,9 @@ def check_version(found: str) -> None:
         MissingRuntimeError: it is older.
 
     """
-    if Version(found.split("-")[0]) < OLDEST_TESTED:
+    if Version(number := found.split("-")[0]) < OLDEST_TESTED:
         raise MissingRuntimeError(
-            f"OpenVINO {found} is older than {OLDEST_TESTED}, the oldest version tested: install a newer openvino."
+            f"OpenVINO {number} is older than {OLDEST_TESTED}, the oldest version tested: install a newer openvino."
         )
 
 

@@ -1,4 +1,4 @@
-"""Conversion of ONNX files into OpenVINO's intermediate representation (IR): an XML graph, and its weights beside it."""
+"""Conversion of ONNX files into OpenVINO's intermediate representation (IR): an XML graph and its weights."""
 
 from pathlib import Path
 from typing import Any
