@@ -102,7 +102,8 @@ def sweep(
 
     check_inputs(Recipe.build(recipe, given, gates=gates, typed=True))
     from exporters.runners.onnxruntime_runner import share_thread_pool
-    from kprune_export.cli.console import ConsoleReporter, warn_once
+    from kprune_export.cli.console import warn_once
+    from kprune_export.cli.progress import ConsoleReporter
     from kprune_export.errors import RecipeError
     from kprune_export.experiments.sweep.launch import LocalTrials
     from kprune_export.experiments.sweep.ray_trials import RayTrials

@@ -5,10 +5,12 @@ from typing import Any
 
 from kprune_export.bundle.layout import CHECKPOINT, PLAN
 from kprune_export.pipeline.distributed import PruningTask, helped
+from kprune_export.pipeline.estimates import Pace
 from kprune_export.pipeline.job import Job
 from kprune_export.pipeline.stages.stage import ShareDone, Stage, StageContext
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.save import save_pruned
+from pruning.methods import method_for
 from pruning.plan import PruningPlan
 from pruning.prune import prune_checkpoint
 from pruning.settings import PruningSettings
@@ -30,6 +32,10 @@ class PruneStage(Stage):
             "method": job.recipe.pruning.model_dump(),
             "placement": repr(job.placement),
         }
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return the method's passes over the calibration texts."""
+        return 2.0 + method_for(job.recipe.pruning).dense_passes * pace.calibration_pass_s
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Prune and save; finished sublayers stay in the scratch folder for a run that is killed."""

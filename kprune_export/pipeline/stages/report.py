@@ -46,5 +46,6 @@ class ReportStage(Stage):
             dense_reports=read_dense_reports(context.files),
             target=target_outcome(target, reports[0].latency) if target else None,
             noise=checked.noise,
+            best=checked.best,
         )
         (context.folder / REPORT).write_text(render_report(content), encoding="utf-8")

@@ -25,12 +25,14 @@ from kprune_export.latency_target.target_record import SensitivityRecord
 from kprune_export.latency_target.timed_models import OnnxModels
 from kprune_export.latency_target.trial_timing import TimedShare, trial_timings
 from kprune_export.pipeline.distributed import helped
+from kprune_export.pipeline.estimates import Pace
 from kprune_export.pipeline.job import Job
 from kprune_export.pipeline.stages.export import range_feeds
 from kprune_export.pipeline.stages.prune import PruneStage, pruned, pruning_task, save
 from kprune_export.pipeline.stages.stage import Stage, StageContext
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.source import file_sha256
+from pruning.methods import method_for
 from pruning.plan import PruningPlan
 from pruning.prune import sensitivity_of
 
@@ -60,6 +62,11 @@ class LatencyTableStage(Stage):
             "align": alignment(job),
             "machine": fingerprint(job.machine, job.threads, job.variants[0].runtime.value),
         }
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return the time of some thirty models, exported and timed at each shape."""
+        calls = sum(shape.batch * shape.sequence for shape in job.shapes) * pace.token_s
+        return 10.0 + 30 * (1.0 + len(job.shapes) + 10 * calls)
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Measure."""
@@ -99,6 +106,10 @@ class SensitivityStage(Stage):
             "seed": job.recipe.seed,
             "placement": repr(job.placement),
         }
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return half of a pruning's passes."""
+        return 2.0 + method_for(job.recipe.pruning).dense_passes / 2 * pace.calibration_pass_s
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Measure; finished curves stay in the scratch folder for a run that is killed.
@@ -155,6 +166,10 @@ class TargetedPruneStage(PruneStage):
             "carried": job.recipe.table_carried,
             "timing_seconds": job.recipe.timing_seconds,
         }
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return half of a pruning's passes, twice, and some trials."""
+        return 20.0 + method_for(job.recipe.pruning).dense_passes * pace.calibration_pass_s
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Search; where this is the machine to be fast on, time what is found, before it is pruned and after.
