@@ -39,6 +39,8 @@ def check_inputs(recipe: "Recipe", writes: str = OUTPUT) -> None:
         check_source(recipe.calibration)
     if recipe.evaluation is not None and not Path(recipe.evaluation).is_dir():  # a retrieval data set is a folder
         check_source(recipe.evaluation)
+    if recipe.recover_texts is not None:
+        check_source(recipe.recover_texts)
     named = (
         ("latency table", recipe.latency_table),
         ("file of sensitivity curves", recipe.sensitivity),

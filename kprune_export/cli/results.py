@@ -36,6 +36,8 @@ def print_summary(summary: Summary, *, as_json: bool, seconds: float | None = No
     console = output_console()
     if summary.layers:
         console.print(layers_table(summary))
+    if summary.recovery:
+        console.print(summary.recovery, markup=False)
     _print_variants(console, summary)
     if summary.gates:
         console.print(gates_table(summary))

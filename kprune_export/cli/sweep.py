@@ -14,6 +14,7 @@ from kprune_export.recipe.gates import GatesSection
 from kprune_export.recipe.measurement import MeasurementSection
 from kprune_export.recipe.model import ModelSection
 from kprune_export.recipe.pruning import PruningSection
+from kprune_export.recipe.recovery import RecoverySection
 from kprune_export.recipe.target import BUDGET, TargetSection
 from kprune_export.recipe.texts import TextsSection
 
@@ -27,6 +28,7 @@ FAMILY = "Family"
     ModelSection,
     TextsSection,
     PruningSection,
+    RecoverySection,
     TargetSection,
     ExportSection,
     EngineSection,

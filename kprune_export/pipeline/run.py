@@ -25,11 +25,13 @@ from kprune_export.bundle.layout import (
     ONNX_FOLDER,
     PARITY,
     PLAN,
+    RECOVERY,
     TARGET,
     Files,
 )
 from kprune_export.bundle.manifest import Manifest, StageRecord, changed_files
 from kprune_export.bundle.provenance import commit_of
+from kprune_export.bundle.recovery_report import RecoveryReport
 from kprune_export.bundle.variant_report import (
     DenseVariantReport,
     Reports,
@@ -121,6 +123,7 @@ class Outcome:
         noise: which times cannot be relied on, in sentences.
         best: the fastest variant that passes every gate by itself; None where none does, or nothing was measured.
         advice: where a gate failed, which setting to change and in which direction, in sentences.
+        recovery: what training on the dense model's outputs did, where the run pruned.
         processor_changes: what changed with the processor's instruction sets where a bundle was validated.
 
     """
@@ -135,6 +138,7 @@ class Outcome:
     noise: tuple[str, ...] = ()
     best: VariantReport | None = None
     advice: tuple[str, ...] = ()
+    recovery: RecoveryReport | None = None
     dense_reports: tuple[DenseVariantReport, ...] = ()
     processor_changes: tuple[str, ...] = ()
 
@@ -380,5 +384,6 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
         noise=noise,
         best=best,
         advice=advice(manifest.gates, job.recipe),
+        recovery=RecoveryReport.read(files(RECOVERY)) if RECOVERY in outputs else None,
         dense_reports=dense,
     )

@@ -97,6 +97,8 @@ class Summary(BaseModel):
     """The figures of the fastest variant that passes every gate; where none does, of the fastest that was timed."""
     advice: tuple[str, ...] = ()
     """Where a gate failed, which setting to change and in which direction, in sentences."""
+    recovery: str | None = None
+    """What training on the dense model's outputs did, in a sentence."""
     noise: tuple[str, ...] = ()
     """Which times cannot be relied on and why, in sentences."""
     dense: tuple[DenseSummary, ...] = ()
@@ -120,6 +122,7 @@ def summarise(outcome: Outcome) -> Summary:
         variants=tuple(_of_variant(report, outcome.shapes, outcome.timing) for report in outcome.reports),
         headline=_headline(outcome),
         advice=outcome.advice,
+        recovery=str(outcome.recovery) if outcome.recovery else None,
         noise=outcome.noise,
         processor_changes=outcome.processor_changes,
         dense=dense_summaries(outcome.reports, outcome.dense_reports),

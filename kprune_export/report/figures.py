@@ -12,6 +12,7 @@ from exporters.timing.latency import ShapeLatency
 from kprune_export.bundle.headline import Headline
 from kprune_export.plots import drawing, svg_of
 from pruning.plan import PruningPlan
+from pruning.recovery.settings import RecoveryRecord
 
 INK, DENSE, PRUNED, FAINT = "#010101", "#020202", "#030303", "#040404"
 """Stand-ins that are replaced by the page's colours, so that one plot is right in light and dark."""
@@ -101,6 +102,25 @@ def scatter_figure(points: Sequence[Point], headline: Headline) -> str:
     axis.set_xlabel(f"median ms for a call at {headline.shape}", color=INK)
     axis.set_ylabel(f"{headline.fidelity.replace('_', ' ')} with dense fp32", color=INK)
     return _svg(figure, "Fidelity against latency of the dense and the pruned variants")
+
+
+@drawing()
+def recovery_figure(record: RecoveryRecord, divergence: str) -> str:
+    """Draw the divergence on validation texts against the tokens trained on; the weights that were kept are marked."""
+    figure, axis = _panel(height=2.6, width=5.6)
+    tokens = [x.tokens / 1000 for x in record.curve]
+    values = [x.divergence for x in record.curve]
+    axis.plot(tokens, values, color=PRUNED, marker="o", markersize=4)
+    axis.scatter([tokens[record.best]], [values[record.best]], s=90, color=PRUNED, zorder=3)
+    axis.annotate(
+        "kept", (tokens[record.best], values[record.best]), xytext=(0, 10), textcoords="offset points", ha="center",
+        color=INK,
+    )  # fmt: skip
+    axis.set_ylim(0, 1.15 * max(values))
+    axis.grid(color=FAINT, zorder=0)
+    axis.set_xlabel("thousand tokens trained on", color=INK)
+    axis.set_ylabel(divergence, color=INK)
+    return _svg(figure, "Divergence from the dense model while recovering")
 
 
 @drawing()

@@ -12,6 +12,7 @@ from exporters.machine.description import MachineRecord
 from kprune_export.bundle.dense_summary import DenseSummary, dense_summaries
 from kprune_export.bundle.headline import Headline, headline_of, mean_speedup
 from kprune_export.bundle.manifest import SourceRecord, TextsRecord
+from kprune_export.bundle.recovery_report import RecoveryReport
 from kprune_export.bundle.variant_report import DenseVariantReport, VariantReport
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Tone, Verdict, in_words, tone_of, verdict_of
 from kprune_export.evaluation import evaluation_of
@@ -20,7 +21,7 @@ from kprune_export.latency_target.outcome import TargetOutcome
 from kprune_export.printable import printable
 from kprune_export.recipe.recipe import Recipe
 from kprune_export.report.conditions import timing_conditions
-from kprune_export.report.figures import Point, latency_figure, scatter_figure, widths_figure
+from kprune_export.report.figures import Point, latency_figure, recovery_figure, scatter_figure, widths_figure
 from kprune_export.report.index import IndexTable, index_table
 from pruning.checkpoint.source import CARD_FILE
 from pruning.plan import PruningPlan
@@ -46,6 +47,8 @@ class ReportContent:
     target: TargetOutcome | None = None
     noise: tuple[str, ...] = ()
     """Which times cannot be relied on, in sentences."""
+    recovery: RecoveryReport | None = None
+    """What training on the dense model's outputs did; None where it is not known."""
     best: str | None = None
     """The fastest variant that passes every gate by itself."""
 
@@ -61,6 +64,11 @@ class ReportContent:
         dense = ((f"dense {report.variant}", report.fidelity) for report in self.dense_reports)
         tables = (index_table(name, report) for name, report in (*found, *dense) if report is not None)
         return tuple(table for table in tables if table.rows)
+
+    @property
+    def recovered(self) -> bool:
+        """Whether training changed the weights."""
+        return bool(self.recovery and self.recovery.recovery.best)
 
     @property
     def deployed(self) -> VariantReport:
@@ -169,6 +177,9 @@ def render_report(content: ReportContent) -> str:
         scatter=Markup(scatter_figure(content.points, content.headline)),  # noqa: S704 - drawn here, names escaped
         usage=evaluation.usage(content.source.pooling),
         example_texts=evaluation.example_texts,
+        recovery_curve=Markup(recovery_figure(content.recovery.recovery, content.task.divergence_name))  # noqa: S704
+        if content.recovery and content.recovery.recovery.curve
+        else "",
         widths=Markup(widths_figure(content.plan)),  # noqa: S704 - drawn here, from numbers
         latencies={
             str(report.variant): Markup(latency_figure(report.latency.shapes))  # noqa: S704 - as above

@@ -9,7 +9,7 @@ from typing import Any
 from exporters.spec import Shape
 from exporters.timing.latency_table.table import LatencyTable, Widths, fingerprint
 from exporters.timing.noise import total
-from kprune_export.bundle.layout import CHECKPOINT, LATENCY_TABLE, PLAN, SENSITIVITY, TARGET
+from kprune_export.bundle.layout import CHECKPOINT, LATENCY_TABLE, PLAN, RECOVERY, SENSITIVITY, TARGET
 from kprune_export.errors import TargetError
 from kprune_export.gates.noise import table_remark
 from kprune_export.latency_target.profile import profile_target
@@ -27,6 +27,7 @@ from kprune_export.latency_target.trial_timing import TimedShare, trial_timings
 from kprune_export.pipeline.distributed import helped
 from kprune_export.pipeline.estimates import Pace
 from kprune_export.pipeline.job import Job
+from kprune_export.pipeline.recovery import pruning_progress, recovery_s
 from kprune_export.pipeline.stages.export import range_feeds
 from kprune_export.pipeline.stages.prune import PruneStage, pruned, pruning_task, save
 from kprune_export.pipeline.stages.stage import Stage, StageContext
@@ -153,7 +154,7 @@ class TargetedPruneStage(PruneStage):
     """Search for the widths, time trials of them, and prune to them: writes target.json, plan.json and checkpoint/."""
 
     title = "Searching for widths and pruning"
-    outputs = (PLAN, CHECKPOINT, TARGET)
+    outputs = (PLAN, CHECKPOINT, RECOVERY, TARGET)
     reads = (LATENCY_TABLE, SENSITIVITY)
     reproducible = False
     timed = True
@@ -169,7 +170,7 @@ class TargetedPruneStage(PruneStage):
 
     def expected_s(self, job: Job, pace: Pace) -> float:
         """Return half of a pruning's passes, twice, and some trials."""
-        return 20.0 + method_for(job.recipe.pruning).dense_passes * pace.calibration_pass_s
+        return 20.0 + method_for(job.recipe.pruning).dense_passes * pace.calibration_pass_s + recovery_s(job, pace)
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Search; where this is the machine to be fast on, time what is found, before it is pruned and after.
@@ -189,7 +190,8 @@ class TargetedPruneStage(PruneStage):
         def prune_to(widths: Widths) -> tuple[EncoderCheckpoint, PruningPlan]:
             made.clear()  # one model is in memory at a time
             settings = job.recipe.pruning.model_copy(update={"widths": widths})
-            made[widths] = pruned(job, settings, context.scratch, context.progress)
+            progress = pruning_progress(job, context.progress)
+            made[widths] = pruned(job, settings, context.scratch, progress)
             return made[widths]
 
         def timed_once(what: str, widths: Widths, measure: Callable[[], TimedShare]) -> float:
@@ -214,7 +216,7 @@ class TargetedPruneStage(PruneStage):
                 record = search.meet(time_trial, finish, variant)
         record = record.model_copy(update={"disturbance": total(x.disturbance for x in timings)})
         taken = record.taken.widths
-        save(*(made[taken] if taken in made else prune_to(taken)), context.folder)
+        save(job, *(made[taken] if taken in made else prune_to(taken)), context)
         record.write(context.folder / TARGET)
 
 
