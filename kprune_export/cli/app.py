@@ -42,7 +42,7 @@ TRACEBACK_VARIABLE = "KPRUNE_EXPORT_TRACEBACK"
 app = typer.Typer(
     name="kprune-export",
     cls=Group,
-    help="Prune a fine-tuned encoder without retraining, export it, and validate what ships.",
+    help="Prune a fine-tuned encoder in minutes and without labels, export it, and validate what ships.",
     epilog="Exit codes: 0 all gates passed, 1 internal error, 2 bad input, 3 a gate failed, 4 parity failed, "
     "5 a runtime is missing, 6 a gate is inconclusive, 130 interrupted, 143 terminated.",
     no_args_is_help=True,
