@@ -21,5 +21,5 @@ def demo(
     from kprune_export.demo import demo_model
 
     settings = {"model": str(demo_model()), "output": output, "flops_reduction": 0.5, "precision": "fp32,int8"}
-    settings |= {"recover": "on", "recover_tokens": 200_000}
+    settings |= {"recover": "on", "recover_tokens": 120_000}
     return run_recipe(pipeline("prune_and_build"), None, settings, as_json=json_output)
