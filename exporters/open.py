@@ -7,11 +7,13 @@ from pathlib import Path
 import onnx_ir as ir
 
 from exporters.onnx.passes.bfloat16_emulation import emulate_bfloat16
+from exporters.openvino.ir import GRAPH_SUFFIX
 from exporters.processes.scratch import scratch_folder
 from exporters.runners.availability import runs_here
 from exporters.runners.base import Runner
 from exporters.runners.onnxruntime_bound import BoundOnnxRuntimeRunner
 from exporters.runners.onnxruntime_runner import OnnxRuntimeRunner
+from exporters.runners.openvino_runner import OpenVinoRunner
 from exporters.runners.tensorrt_runner import TensorRTRunner
 from exporters.tensorrt.build import PLAN_SUFFIX
 from exporters.timing.gpu_timer import DeviceEvents
@@ -21,7 +23,7 @@ from exporters.variant import Precision, Runtime, Variant
 
 def timer_of(variant: Variant) -> Timer:
     """Return how a variant is timed: the host's clock, or a GPU's events."""
-    return HostClock() if variant.runtime is Runtime.ONNXRUNTIME else DeviceEvents()
+    return HostClock() if variant.runtime.on_cpu else DeviceEvents()
 
 
 @contextlib.contextmanager
@@ -38,7 +40,7 @@ def open_variant(
         variant: which.
         graphs: the folder with the ONNX files.
         engines: the folder with the engines, where the variant has one.
-        threads: how many ONNX Runtime uses on the CPU.
+        threads: how many ONNX Runtime or OpenVINO uses on the CPU.
         timed: whether it is opened to be timed.
 
     Raises:
@@ -56,6 +58,8 @@ def open_variant(
         opened: Runner = TensorRTRunner(engines / f"{variant.stem}{PLAN_SUFFIX}")
     elif variant.runtime is Runtime.ONNXRUNTIME_CUDA:
         opened = BoundOnnxRuntimeRunner(path, threads, timed=timed)
+    elif variant.runtime is Runtime.OPENVINO:
+        opened = OpenVinoRunner(path.with_suffix(GRAPH_SUFFIX), variant.precision, threads)
     else:
         opened = OnnxRuntimeRunner(path, threads, timed=timed)
     with opened as runner:

@@ -21,6 +21,12 @@ class Runtime(StrEnum):
     ONNXRUNTIME = "onnxruntime"
     ONNXRUNTIME_CUDA = "onnxruntime-cuda"
     TENSORRT = "tensorrt"
+    OPENVINO = "openvino"
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it runs on the processor, and not on a GPU."""
+        return self in (Runtime.ONNXRUNTIME, Runtime.OPENVINO)
 
 
 @dataclass(frozen=True, order=True)

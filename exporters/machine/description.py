@@ -21,6 +21,7 @@ PACKAGES = (
     "onnx",
     "onnxscript",
     "onnxruntime-gpu",
+    "openvino",
     "numpy",
     "tensorrt",
 )

@@ -26,6 +26,7 @@ from exporters.onnx.passes.int8 import MatmulError, matmul_errors, quantize_matm
 from exporters.onnx.passes.low_precision import lower_precision
 from exporters.onnx.passes.residuals import subtract_residuals
 from exporters.onnx.passes.smoothing import smooth_activations
+from exporters.openvino.ir import IrArtefact, write_ir
 from exporters.runners.base import Feeds
 from exporters.spec import ModelSpec
 from exporters.variant import Precision, Runtime, Variant
@@ -44,6 +45,7 @@ class GraphRecord(BaseModel):
         residuals_subtracted: how many residual sums were written so that ONNX Runtime does not fuse them.
         matmuls: for int8, every multiplication by a weight, its own error, and whether it is quantized.
         tables: the embedding tables that are stored in 8 bits.
+        ir: for OpenVINO, its form of the graph, beside the ONNX file.
 
     """
 
@@ -56,6 +58,7 @@ class GraphRecord(BaseModel):
     residuals_subtracted: int
     matmuls: tuple[MatmulError, ...]
     tables: tuple[str, ...]
+    ir: IrArtefact | None = None
 
     @property
     def why(self) -> str:
@@ -106,28 +109,29 @@ def write_variant(
         forms = decompose_attention(model, lambda heads: _is_written_out(variant, heads))
     if len(forms) != spec.attention_layers:
         raise ExportError(f"{len(forms)} layers attend in the graph, but {spec.attention_layers} in the model.")
-    if variant.precision in _LOW:
+    if variant.precision in _LOW and variant.runtime is not Runtime.OPENVINO:  # which lowers it when it compiles
         with_attribute = variant.runtime is not Runtime.TENSORRT
         lower_precision(model, _LOW[variant.precision], softmax_precision=with_attribute)
     elif variant.precision is Precision.INT8:
-        on_cpu = variant.runtime is Runtime.ONNXRUNTIME
-        form = int8.CPU if on_cpu else int8.TENSORRT
+        form = int8.CPU if variant.runtime.on_cpu else int8.TENSORRT
         matmuls, channels = matmul_errors(model, feeds, threads, form)
         matmuls = smooth_activations(model, matmuls, channels, feeds, threads, form)
         quantize_matmuls(model, matmuls, form)
-        tables = quantize_tables(model) if on_cpu else []
+        tables = quantize_tables(model) if variant.runtime is Runtime.ONNXRUNTIME else []
     kept = sum(form is not AttentionForm.DECOMPOSED for form in forms)
     if len(attention_nodes(model)) != kept:
         raise ExportError(f"The {variant} graph has {len(attention_nodes(model))} Attention nodes, not {kept}.")
     model.metadata_props.update({**spec.metadata, "kprune.variant": str(variant)})
+    file = write_onnx(model, folder / variant.file_name)
     return GraphRecord(
         variant=str(variant),
-        file=write_onnx(model, folder / variant.file_name),
+        file=file,
         opset=model.opset_imports[""],
         attention=tuple(forms),
         residuals_subtracted=subtracted,
         matmuls=matmuls,
         tables=tuple(tables),
+        ir=write_ir(file.path, variant.precision) if variant.runtime is Runtime.OPENVINO else None,
     )
 
 

@@ -37,7 +37,8 @@ def profile_target(
     runtime: Annotated[
         str,
         typer.Option(
-            help="onnxruntime (CPU), onnxruntime-cuda, tensorrt, or torch.", rich_help_panel=ExportSection.panel
+            help="onnxruntime (CPU), onnxruntime-cuda, tensorrt, openvino (CPU), or torch.",
+            rich_help_panel=ExportSection.panel,
         ),
     ] = "onnxruntime",
     precision: Annotated[

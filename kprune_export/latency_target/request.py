@@ -4,7 +4,7 @@ import re
 
 from exporters.errors import ShapeError
 from exporters.machine.description import MachineRecord
-from exporters.runners.availability import runs_here
+from exporters.runners.availability import reason_it_does_not, runs_here
 from exporters.spec import Shape
 from exporters.timing.latency_table.table import EncoderDimensions, LatencyTable
 from exporters.variant import Precision
@@ -94,8 +94,8 @@ def check_target(recipe: Recipe, source: EncoderCheckpoint, machine: MachineReco
             )
         if not runs_here(variant.runtime):
             raise TargetError(
-                f"{variant} cannot be timed here, because torch finds no GPU: measure a table on the machine that will "
-                "serve it with kprune-export profile-target, and give it with --latency-table and --table-carried."
+                f"{variant} cannot be timed here, because {reason_it_does_not(variant.runtime)}: measure a table "
+                "on the machine that will serve it with kprune-export profile-target, and give it with --latency-table and --table-carried."
             )
     else:
         read_table(recipe, source, machine, threads)

@@ -14,7 +14,8 @@ import torch
 
 from exporters.machine.cpu_quota import usable_cpus
 from exporters.machine.description import MachineRecord, describe_machine, installed_versions
-from exporters.runners.availability import runs_here
+from exporters.openvino.bindings import check_precisions
+from exporters.runners.availability import reason_it_does_not, runs_here
 from exporters.spec import Shape, check_shapes
 from exporters.tensorrt.bindings import load_bindings
 from exporters.tensorrt.profiles import choose_profile
@@ -244,7 +245,7 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         SurroundingsError: the model's path is not UTF-8.
         VariantError: a runtime cannot run a precision.
         EngineError: engine settings contradict each other.
-        MissingRuntimeError: engines are asked for, and TensorRT is not installed.
+        MissingRuntimeError: TensorRT or OpenVINO is asked for and not installed, or the processor lacks a precision.
 
     """
     check_names((_whole_name(recipe),))
@@ -329,10 +330,13 @@ def check_variants(recipe: Recipe, *, measures: bool) -> None:
     variants = recipe.variants
     if Runtime.TENSORRT in recipe.runtime:
         load_bindings(recipe.engine.bindings)
-    untimed = [str(variant) for variant in variants if not runs_here(variant.runtime)]
+    if Runtime.OPENVINO in recipe.runtime:
+        check_precisions([variant.precision for variant in variants if variant.runtime is Runtime.OPENVINO])
+    untimed = [variant for variant in variants if not runs_here(variant.runtime)]
     if measures and untimed and recipe.min_speedup is not None:
         raise RecipeError(
-            f"--min-speedup cannot be evaluated for {', '.join(untimed)}: torch finds no GPU here. Build without that "
+            f"--min-speedup cannot be evaluated for {', '.join(map(str, untimed))}: "
+            f"{reason_it_does_not(untimed[0].runtime)}. Build without that "
             "gate, and set it when you validate the bundle on the machine that will serve it."
         )
 

@@ -14,7 +14,8 @@ class ExportSection(Section):
     runtime: Annotated[
         tuple[Runtime, ...],
         Setting(
-            "What to export for: onnxruntime (CPU), onnxruntime-cuda, tensorrt; may be repeated or comma-separated.",
+            "What to export for: onnxruntime (CPU), onnxruntime-cuda, tensorrt, openvino (CPU); may be repeated or "
+            "comma-separated.",
             uses(Use.EXPORT),
             metavar="NAME",
         ),

@@ -52,6 +52,10 @@ def choose_variants(there: Sequence[str], wanted: Sequence[str], backend: Backen
         raise BundleError(f"The bundle's manifest names the variant {odd[0]!r}, which this version does not know.")
     for name in wanted or there:
         variant = Variant(*_parts(name))
+        if variant.runtime is Runtime.OPENVINO:
+            if wanted:
+                raise BundleError(f"{name} cannot be served by Triton yet: name variants of ONNX Runtime or TensorRT.")
+            continue
         own: Backend = "tensorrt" if variant.runtime is Runtime.TENSORRT else "onnxruntime"
         if backend is None or (backend == "tensorrt") == (own == "tensorrt"):
             chosen[variant] = backend or own

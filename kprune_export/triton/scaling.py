@@ -145,7 +145,7 @@ def instances(runtime: Runtime, latency: LatencyReport | None) -> Instances:
 
     A second one on a GPU pays where the GPU was seen waiting for the host.
     """
-    if runtime is not Runtime.ONNXRUNTIME:
+    if not runtime.on_cpu:
         noise = _noise(latency)
         waits = latency is not None and any(x.pruned.enqueue_bound for x in latency.shapes) and noise is None
         reason = "the GPU was seen waiting for the host" if waits else noise or "one keeps a GPU busy"

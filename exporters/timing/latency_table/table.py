@@ -243,6 +243,7 @@ _PACKAGES = {
     "onnxruntime": ("onnxruntime-gpu",),
     "onnxruntime-cuda": ("onnxruntime-gpu",),
     "tensorrt": ("tensorrt",),
+    "openvino": ("openvino",),
     "torch": ("torch",),
 }
 

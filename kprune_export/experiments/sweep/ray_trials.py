@@ -221,7 +221,7 @@ def _pack_task(order: Order) -> NodeTask:
 
 def _takes_gpu(order: Order) -> bool:
     runtimes = order.recipe.get("runtime", ())
-    return any(x != Runtime.ONNXRUNTIME for x in runtimes) or str(order.recipe.get("device", "")).startswith("cuda")
+    return any(not Runtime(x).on_cpu for x in runtimes) or str(order.recipe.get("device", "")).startswith("cuda")
 
 
 def _pack(folder: Path) -> bytes:

@@ -1,0 +1,1 @@
+"""OpenVINO: intermediate representations of graphs, and the conditions to run them."""
