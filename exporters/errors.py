@@ -39,3 +39,9 @@ class ParityError(ExporterError):
 
 class MeasurementError(ExporterError):
     """Outputs or labels cannot be compared as asked."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -5,10 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from exporters.errors import ExportError
+from exporters.errors import ExportError, first_line
 from exporters.hashing import file_sha256
 from exporters.openvino.bindings import load_openvino
-from exporters.runners.base import first_line
 from exporters.variant import Precision
 
 GRAPH_SUFFIX, WEIGHTS_SUFFIX = ".xml", ".bin"

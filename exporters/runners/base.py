@@ -90,9 +90,3 @@ class Runner(ABC):
                 wanted = axis if isinstance(axis, int) else sizes.setdefault(axis, size)
                 if size != wanted:
                     raise RunnerError(f"{self.name}: {name} has {size} on axis {axis}, but {wanted} is needed.")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its kind where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

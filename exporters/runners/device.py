@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exporters.errors import MissingRuntimeError, RunnerError
-from exporters.runners.base import Array, Feeds, Runner, first_line
+from exporters.errors import MissingRuntimeError, RunnerError, first_line
+from exporters.runners.base import Array, Feeds, Runner
 
 CPU = torch.device("cpu")
 

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exporters.errors import RunnerError
+from exporters.errors import RunnerError, first_line
 from exporters.machine.cpu_quota import usable_cpus
-from exporters.runners.base import first_line
 from exporters.runners.device import CPU, DeviceRunner, cuda_device
 from exporters.runners.onnxruntime_runner import (
     CPU_PROVIDER,

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from exporters.errors import MissingRuntimeError, RunnerError
+from exporters.errors import MissingRuntimeError, RunnerError, first_line
 from exporters.machine.cpu_quota import usable_cpus
-from exporters.runners.base import Array, Feeds, Runner, first_line
+from exporters.runners.base import Array, Feeds, Runner
 from exporters.spec import TensorSpec
 
 CPU_PROVIDER = "CPUExecutionProvider"

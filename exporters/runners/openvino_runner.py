@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from exporters.errors import MissingRuntimeError, RunnerError
+from exporters.errors import MissingRuntimeError, RunnerError, first_line
 from exporters.machine.cpu_quota import usable_cpus
 from exporters.openvino.bindings import check_precision, load_openvino
 from exporters.openvino.ir import WEIGHTS_SUFFIX
-from exporters.runners.base import Array, Feeds, Runner, first_line
+from exporters.runners.base import Array, Feeds, Runner
 from exporters.spec import BATCH, SEQUENCE, TensorSpec
 from exporters.variant import Precision
 

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporters.errors import EngineError, RunnerError
-from exporters.runners.base import first_line
+from exporters.errors import EngineError, RunnerError, first_line
 from exporters.runners.device import DeviceRunner, cuda_device
 from exporters.spec import Shape, TensorSpec
 from exporters.tensorrt.bindings import load_bindings
