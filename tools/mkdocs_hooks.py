@@ -60,6 +60,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return link.group(0)  # which the build reports
         return text if text.startswith("`") else f"{text} (`{path}`)" if text != path else f"`{path}`"
 
+    if source == "README.md":
+        markdown = markdown.replace("](docs/readme.svg)", "](readme.svg)")
     return _LINK.sub(resolved, markdown)
 
 

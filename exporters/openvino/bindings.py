@@ -27,7 +27,7 @@ def load_openvino() -> Any:
 
     """
     if not is_installed():
-        raise MissingRuntimeError("OpenVINO is not installed: install kprune-export[openvino].")
+        raise MissingRuntimeError("OpenVINO is not installed: pip install -c constraints.txt '.[openvino]'.")
     try:
         import openvino
     except ImportError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from kprune_export.output_folder.work import WORK as WORK
 
 PLAN = "plan.json"
+RECOVERY = "recovery.json"
 LATENCY_TABLE = "latency_table.json"
 SENSITIVITY = "sensitivity.json"
 TARGET = "target.json"

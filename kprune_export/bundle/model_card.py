@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from exporters.documents import first_problem
+from kprune_export.bundle.recovery_report import RecoveryReport
 from kprune_export.bundle.verdict import FidelityWarning, GateResult
 from kprune_export.evaluation import evaluation_of
 from kprune_export.evaluation.fidelity import FidelityReport
@@ -85,7 +86,11 @@ def card_facts(model: str, source: EncoderCheckpoint) -> CardFacts:
 
 
 def model_card(
-    facts: CardFacts, source: EncoderCheckpoint, plan: PruningPlan, figures: CardFigures | None = None
+    facts: CardFacts,
+    source: EncoderCheckpoint,
+    plan: PruningPlan,
+    figures: CardFigures | None = None,
+    recovery: RecoveryReport | None = None,
 ) -> str:
     """Return the text of README.md.
 
@@ -94,6 +99,7 @@ def model_card(
         source: its checkpoint, or the pruned one: only its task and its configuration are read.
         plan: what was kept.
         figures: what was measured; None where nothing was.
+        recovery: what training on the dense model's outputs did.
 
     """
     from huggingface_hub import ModelCardData
@@ -109,7 +115,7 @@ def model_card(
         tags=["kprune", "pruned"],
         **carried,
     )
-    text = f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, words)}{_measured(figures)}"
+    text = f"---\n{data.to_yaml()}\n---\n\n{_body(source, plan, facts.model, words, recovery)}{_measured(figures)}"
     return printable(text)
 
 
@@ -132,20 +138,25 @@ def _metadata(card: Path) -> dict[str, Value]:
         ) from error
 
 
-def _body(source: EncoderCheckpoint, plan: PruningPlan, model: str | None, words: CardWords) -> str:
+def _body(
+    source: EncoderCheckpoint, plan: PruningPlan, model: str | None, words: CardWords, recovery: RecoveryReport | None
+) -> str:
     of = f" of {markdown_text(model)}" if model else ""
     layers = "\n".join(f"| {n} | {len(x.heads)} | {len(x.neurons)} |" for n, x in enumerate(plan.layers))
     labels = ", ".join(map(markdown_text, source.task.labels))
+    recovered = bool(recovery and recovery.recovery.best)
+    how = "and the rest was trained on the dense model's outputs" if recovered else "without retraining"
     parameters = ", ".join(f"{name} {value}" for name, value in plan.method.parameters.items())
     return f"""# {source.task.name.capitalize()}, pruned
 
 A pruned version{of}: {plan.flops_reduction:.2%} of the encoder's FLOPs at {plan.sequence_length} tokens are removed,
-attention heads and FFN neurons, without retraining.
+attention heads and FFN neurons, {how}.
 
 - Task: {source.task.name}{f" ({labels})" if labels else ""}
 - Architecture: {plan.family}
 - Method: {plan.method.name}{f" ({markdown_text(parameters)})" if parameters else ""}
 - Calibrated on {plan.calibration.texts} texts ({plan.calibration.tokens} tokens)
+- {recovery or "Not recovered."}
 - SHA-256 of the dense weights: {plan.source_sha256}
 
 ```python

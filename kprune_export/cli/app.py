@@ -1,6 +1,7 @@
 """The command line: its commands, and what becomes of errors."""
 
 import functools
+import inspect as inspect_module
 import json
 import os
 import sys
@@ -41,12 +42,13 @@ TRACEBACK_VARIABLE = "KPRUNE_EXPORT_TRACEBACK"
 app = typer.Typer(
     name="kprune-export",
     cls=Group,
-    help="Prune a fine-tuned encoder without retraining, export it, and validate what ships.",
+    help="Prune a fine-tuned encoder in minutes and without labels, export it, and validate what ships.",
     epilog="Exit codes: 0 all gates passed, 1 internal error, 2 bad input, 3 a gate failed, 4 parity failed, "
     "5 a runtime is missing, 6 a gate is inconclusive, 130 interrupted, 143 terminated.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -60,19 +62,35 @@ def _print_version(wanted: bool) -> None:
 def _root(
     show_version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     pass
 
 
-def _guarded(command: Callable[..., int]) -> Callable[..., None]:
-    """Return a command whose failures become one sentence on standard error and an exit code."""
+_WITH_PROGRESS = (prune_and_build, prune, export, validate, sweep, compare, profile_target, demo)
+_Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print no progress; results, warnings and errors are printed.")
+]
+
+
+def _guarded(command: Callable[..., int], *, quiet: bool = False) -> Callable[..., None]:
+    """Return a command whose failures become one sentence on standard error and an exit code.
+
+    Args:
+        command: what is run.
+        quiet: whether it shows progress, so that it gets an option to show none.
+
+    """
 
     @functools.wraps(command)
     def run(**options: Any) -> None:
         try:
             from kprune_export.cli.console import route_warnings
+            from kprune_export.cli.progress import hide_progress
+
+            if quiet:
+                hide_progress(options.pop("quiet"))
 
             check_surroundings(options)
             route_warnings()
@@ -82,29 +100,40 @@ def _guarded(command: Callable[..., int]) -> Callable[..., None]:
             code = _report(error, as_json=bool(options.get("json_output")))
         raise typer.Exit(code)
 
+    if quiet:
+        signature = inspect_module.signature(command)
+        option = inspect_module.Parameter(
+            "quiet", inspect_module.Parameter.KEYWORD_ONLY, default=False, annotation=_Quiet
+        )
+        keywords = [
+            x.replace(kind=inspect_module.Parameter.KEYWORD_ONLY) for x in (*signature.parameters.values(), option)
+        ]
+        run.__signature__ = signature.replace(parameters=keywords)  # type: ignore[attr-defined]
+        run.__annotations__ = {**command.__annotations__, "quiet": _Quiet}
     return run
 
 
-for _name, _command in (
-    ("prune-and-build", prune_and_build),
-    ("prune", prune),
-    ("export", export),
-    ("validate", validate),
-    ("sign", sign),
-    ("verify", verify),
-    ("push", push),
-    ("inspect", inspect),
-    ("diff", diff),
-    ("compare", compare),
-    ("profile-target", profile_target),
-    ("sweep", sweep),
-    ("recommend", recommend),
-    ("triton", triton),
-    ("serve-check", serve_check),
-    ("doctor", doctor),
-    ("demo", demo),
+_BUILD, _CHECK, _SERVE, _STUDY = "Build", "Check", "Serve", "Compare and measure"
+for _panel, _name, _command in (
+    (_BUILD, "prune-and-build", prune_and_build),
+    (_BUILD, "prune", prune),
+    (_BUILD, "export", export),
+    (_BUILD, "sweep", sweep),
+    (_BUILD, "recommend", recommend),
+    (_BUILD, "demo", demo),
+    (_CHECK, "validate", validate),
+    (_CHECK, "verify", verify),
+    (_CHECK, "inspect", inspect),
+    (_CHECK, "diff", diff),
+    (_CHECK, "doctor", doctor),
+    (_SERVE, "triton", triton),
+    (_SERVE, "serve-check", serve_check),
+    (_SERVE, "sign", sign),
+    (_SERVE, "push", push),
+    (_STUDY, "compare", compare),
+    (_STUDY, "profile-target", profile_target),
 ):
-    app.command(_name, cls=Command)(_guarded(_command))
+    app.command(_name, cls=Command, rich_help_panel=_panel)(_guarded(_command, quiet=_command in _WITH_PROGRESS))
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def compare(
     from kprune_export.recipe.recipe import Recipe
 
     check_inputs(Recipe.build(None, settings, typed=True))
-    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.progress import ConsoleReporter
     from kprune_export.experiments.compare.request import ComparisonRequest
     from kprune_export.experiments.compare.run import compare as run
     from kprune_export.pipeline.distributed import follow, process_group

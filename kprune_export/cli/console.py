@@ -3,20 +3,11 @@
 import contextlib
 import logging
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.segment import Segment
 from rich.text import Text
 
@@ -25,7 +16,6 @@ from kprune_export.printable import printable
 _PACKAGES = ("pruning", "exporters", "kprune_export")
 _LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 """Text is shown as it is: names and labels out of files may look like rich's markup. Colours are `rich.text.Text`."""
-ShareDone = Callable[[float], None]
 
 
 class _WrittenOut:
@@ -107,36 +97,3 @@ def hub_bars() -> Iterator[None]:
     finally:
         if quiet:
             enable_progress_bars()
-
-
-class ConsoleReporter:
-    """Draws a bar with the time left on a terminal; elsewhere, as in CI, prints when a stage starts and ends."""
-
-    def __init__(self) -> None:
-        self._console = error_console()
-
-    @contextlib.contextmanager
-    def stage(self, number: int, total: int, title: str) -> Iterator[ShareDone]:
-        """Show a stage while it runs and how long it took."""
-        label = f"[{number}/{total}] {title}"
-        start = time.monotonic()
-        if self._console.is_terminal:
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=28),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-            )
-            with Progress(*columns, console=self._console, transient=True) as progress:
-                task = progress.add_task(label, total=1.0)
-                yield lambda share: progress.update(task, completed=share)
-        else:
-            self._console.print(f"{label} …", markup=False)
-            yield lambda _: None
-        self._console.print(f"{label}: done in {time.monotonic() - start:.1f} s", markup=False)
-
-    def skipped(self, number: int, total: int, title: str) -> None:
-        """Say that an earlier run's result still holds."""
-        self._console.print(f"[{number}/{total}] {title}: still holds, skipped", markup=False)

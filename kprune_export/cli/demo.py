@@ -18,12 +18,8 @@ def demo(
     Takes a few minutes, and needs no download and no texts: it calibrates on sentences from the docstrings of
     the installed packages. With texts of your own the pruned model is better.
     """
-    from kprune_export.bundle.layout import REPORT
-    from kprune_export.cli.console import output_console
     from kprune_export.demo import demo_model
 
     settings = {"model": str(demo_model()), "output": output, "flops_reduction": 0.5, "precision": "fp32,int8"}
-    code = run_recipe(pipeline("prune_and_build"), None, settings, as_json=json_output)
-    if not json_output:
-        output_console().print(f"Open the report: {(output / REPORT).resolve()}", markup=False)
-    return code
+    settings |= {"recover": "on", "recover_tokens": 120_000}
+    return run_recipe(pipeline("prune_and_build"), None, settings, as_json=json_output)

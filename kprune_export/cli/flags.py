@@ -1,4 +1,7 @@
-"""Commands whose help shows no type beside a flag, which takes no value, and whose refusals can be printed."""
+"""Commands as this program shows them: help with defaults in words, and refusals that can be printed.
+
+Help shows no type beside a flag, which takes no value, and a default as the last sentence of an option's help.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, the flag for help included."""
-        return _without_types(super().get_params(ctx))
+        return _as_shown(super().get_params(ctx))
 
 
 class Group(TyperGroup):
@@ -22,7 +25,7 @@ class Group(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, the flag for help included."""
-        return _without_types(super().get_params(ctx))
+        return _as_shown(super().get_params(ctx))
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Read the options that stand before the command's name."""
@@ -46,8 +49,11 @@ def _printable_refusals() -> Iterator[None]:
         raise
 
 
-def _without_types(parameters: list[Any]) -> list[Any]:
+def _as_shown(parameters: list[Any]) -> list[Any]:
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
+        if isinstance(default := getattr(parameter, "show_default", False), str):
+            parameter.help = f"{(parameter.help or '').rstrip('.')}. Default: {default}."
+            parameter.show_default = False
     return parameters

@@ -64,9 +64,9 @@ def profile_target(
 
     given = {**settings, "precision": precision, **({"runtime": runtime} if runtime != "torch" else {})}
     recipe = Recipe.build(None, given, typed=True)
-    check_inputs(recipe)
+    check_inputs(recipe, "latency table")
     from exporters.runners.onnxruntime_runner import share_thread_pool
-    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.progress import ConsoleReporter
     from kprune_export.pipeline.job import thread_count
     from kprune_export.pipeline.profile_target import ProfileRequest, profile
 

@@ -6,6 +6,7 @@ from kprune_export.cli.setting_options import Settings, with_settings
 from kprune_export.recipe.measurement import MeasurementSection
 from kprune_export.recipe.model import ModelSection
 from kprune_export.recipe.pruning import PruningSection
+from kprune_export.recipe.recovery import RecoverySection
 from kprune_export.recipe.texts import TextsSection
 
 
@@ -13,6 +14,7 @@ from kprune_export.recipe.texts import TextsSection
     ModelSection,
     TextsSection,
     PruningSection,
+    RecoverySection,
     MeasurementSection,
     without=("label_column", "held_out", "evaluation", "shapes", "timing_seconds", "isolate", "dense_int8"),
 )

@@ -6,7 +6,22 @@ from kprune_export.cli.setting_options import Settings, with_settings
 from kprune_export.recipe.recipe import SECTIONS
 
 
-@with_settings(*SECTIONS)
+@with_settings(
+    *SECTIONS,
+    first=(
+        "model",
+        "output",
+        "calibration",
+        "evaluation",
+        "flops_reduction",
+        "target_speedup",
+        "runtime",
+        "precision",
+        "shapes",
+        "min_agreement",
+        "min_speedup",
+    ),
+)
 def prune_and_build(
     settings: Settings,
     recipe: options.RecipeFile = None,

@@ -1,14 +1,18 @@
 """Printing results: tables for people, one JSON object for machines."""
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kprune_export.bundle.dense_summary import DenseSummary
+from kprune_export.bundle.layout import REPORT
 from kprune_export.bundle.verdict import Tone, Verdict, tone_of
 from kprune_export.cli.console import output_console
+from kprune_export.cli.durations import duration
 from kprune_export.cli.printing import print_json
 from kprune_export.errors import ExitCode
 from kprune_export.evaluation.fidelity import FidelityMeasure
@@ -19,11 +23,12 @@ from kprune_export.tables import Section
 
 _COLOURS: dict[Tone, str] = {"good": "green", "neutral": "bold", "caution": "yellow", "bad": "red"}
 _SIZE = "ONNX file, MiB"
+_WORTH_SAYING_S = 10.0
 _CODES: dict[Verdict | None, ExitCode] = {"failed": ExitCode.GATE_FAILED, "inconclusive": ExitCode.INCONCLUSIVE}
 
 
-def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
-    """Print what a run came to and return its exit code."""
+def print_summary(summary: Summary, *, as_json: bool, seconds: float | None = None) -> ExitCode:
+    """Print the outcome of a run, which took some seconds, and return its exit code."""
     code = _CODES.get(summary.verdict, ExitCode.OK)
     if as_json:
         print_json(summary.model_dump_json(indent=2))
@@ -31,6 +36,8 @@ def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
     console = output_console()
     if summary.layers:
         console.print(layers_table(summary))
+    if summary.recovery:
+        console.print(summary.recovery, markup=False)
     _print_variants(console, summary)
     if summary.gates:
         console.print(gates_table(summary))
@@ -41,9 +48,24 @@ def print_summary(summary: Summary, *, as_json: bool) -> ExitCode:
     if summary.verdict_in_words:
         colour = _COLOURS[tone_of(summary.verdict, summary.gates, summary.warnings)]
         console.print(Text.assemble("Verdict: ", (summary.verdict_in_words, colour)))
-    if summary.output:
-        console.print(f"Written to {summary.output}", markup=False)
+    for sentence in summary.advice:
+        console.print(sentence, markup=False)
+    _print_end(console, summary, seconds)
     return code
+
+
+def _print_end(console: Console, summary: Summary, seconds: float | None) -> None:
+    """Print the figures that matter most, the time that the command took, and where its results are."""
+    if summary.headline:
+        console.print(Text.assemble((str(summary.headline), "bold")))
+    if seconds is not None and seconds >= _WORTH_SAYING_S:
+        console.print(f"Took {duration(seconds)}.", markup=False)
+    if summary.output:
+        report = Path(summary.output) / REPORT
+        console.print(f"Written to {summary.output}", markup=False)
+        if summary.command == "prune-and-build":
+            console.print(f"Report: {report.resolve()}", markup=False)
+            console.print(f"Next: kprune-export triton {shlex.quote(summary.output)} -o models", markup=False)
 
 
 def _print_variants(console: Console, summary: Summary) -> None:
@@ -171,7 +193,7 @@ def _figures(variant: VariantSummary) -> list[tuple[str, str, str, str]]:
     if variant.engine_bytes:
         rows.append(("TensorRT engine, MiB", "", f"{variant.engine_bytes / 2**20:.1f}", ""))
     if variant.parity_passed is not None:
-        rows.append(("parity with torch", "", "holds", f"largest difference {variant.worst_parity_error:.1e}"))
+        rows.append(("parity with torch", "", "passed", "within the tolerance of its precision"))
     return rows
 
 

@@ -1,5 +1,7 @@
 """From what was typed to what is printed: the part that all running commands share."""
 
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,14 +55,17 @@ def run_recipe(
 
     """
     from kprune_export.cli.early_checks import check_inputs
+
+    start = time.monotonic()
     from kprune_export.recipe.recipe import Recipe
 
     recipe = Recipe.build(file, settings, gates=gates, typed=True, defaults=defaults)
-    if defaults is None:  # a bundle's, whose inputs are known to be elsewhere
+    shows_errors = junit is not None or "GITHUB_STEP_SUMMARY" in os.environ  # in files, below
+    if defaults is None and not shows_errors:  # with defaults it is a bundle's, whose inputs may be elsewhere
         check_inputs(recipe)
     from exporters.runners.onnxruntime_runner import share_thread_pool
     from kprune_export.ci.publish import CiReports
-    from kprune_export.cli.console import ConsoleReporter
+    from kprune_export.cli.progress import ConsoleReporter
     from kprune_export.cli.results import print_summary
     from kprune_export.pipeline.distributed import follow, process_group
     from kprune_export.pipeline.job import thread_count
@@ -78,4 +83,4 @@ def run_recipe(
         reports.publish(summary)
     if not keeps_output:
         summary = summary.model_copy(update={"output": None})
-    return print_summary(summary, as_json=as_json)
+    return print_summary(summary, as_json=as_json, seconds=time.monotonic() - start)

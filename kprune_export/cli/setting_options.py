@@ -18,6 +18,7 @@ Settings = Mapping[str, Any]
 _ARGUMENT = "model"
 _SHORT = {"output": "-o"}
 _PARAMETER = "settings"
+MOST_USED = "Most used"
 
 
 def with_settings(
@@ -26,6 +27,7 @@ def with_settings(
     required: Collection[str] = (),
     helps: Mapping[str, str] | None = None,
     shown: str | None = None,
+    first: Collection[str] = (),
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Return a decorator that gives a command an option for each setting of sections.
 
@@ -39,22 +41,20 @@ def with_settings(
         required: settings that have to be typed, as the command takes no recipe file.
         helps: what settings do in this command, where that is not what their declaration says.
         shown: the default of all settings in words, where the command takes it from somewhere else.
+        first: the settings that most users need, which help shows first.
 
     """
-    fields = {
-        name: (section, info)
-        for section in sections
-        for name, info in section.model_fields.items()
-        if name not in without
-    }
+    declared = {name: (section.panel, info) for section in sections for name, info in section.model_fields.items()}
+    fields = {name: (MOST_USED, declared[name][1]) for name in first}
+    fields |= {name: declared[name] for name in declared if name not in fields and name not in without}
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         signature = inspect.signature(command)
         own = [x.replace(kind=inspect.Parameter.KEYWORD_ONLY) for x in signature.parameters.values()]
         place = next(number for number, parameter in enumerate(own) if parameter.name == _PARAMETER)
         derived = [
-            _parameter(name, section, info, required=name in required, help_text=(helps or {}).get(name), shown=shown)
-            for name, (section, info) in fields.items()
+            _parameter(name, panel, info, required=name in required, help_text=(helps or {}).get(name), shown=shown)
+            for name, (panel, info) in fields.items()
         ]
         parameters = [*own[:place], *derived, *own[place + 1 :]]
 
@@ -71,7 +71,7 @@ def with_settings(
 
 
 def _parameter(
-    name: str, section: type[Section], info: FieldInfo, *, required: bool, help_text: str | None, shown: str | None
+    name: str, panel: str, info: FieldInfo, *, required: bool, help_text: str | None, shown: str | None
 ) -> inspect.Parameter:
     """Return the parameter by which typer makes the option of a setting, or the argument for the model."""
     declared, kind = setting_of(info), value_type(info)
@@ -87,7 +87,7 @@ def _parameter(
         option = typer.Option(
             flags,
             help=text,
-            rich_help_panel=section.panel,
+            rich_help_panel=panel,
             show_default=shown or (flag.removeprefix("--") if info.default else False),
         )
     else:
@@ -95,7 +95,7 @@ def _parameter(
         option = typer.Option(
             *names,
             help=text,
-            rich_help_panel=section.panel,
+            rich_help_panel=panel,
             show_default=shown or _shown(declared, info),
             metavar=declared.metavar or "|".join(values) or None,
             autocompletion=completion(info) if values or declared.values else None,

@@ -14,6 +14,7 @@ from kprune_export.recipe.gates import GatesSection
 from kprune_export.recipe.measurement import MeasurementSection
 from kprune_export.recipe.model import ModelSection
 from kprune_export.recipe.pruning import PruningSection
+from kprune_export.recipe.recovery import RecoverySection
 from kprune_export.recipe.target import BUDGET, TargetSection
 from kprune_export.recipe.texts import TextsSection
 
@@ -27,6 +28,7 @@ FAMILY = "Family"
     ModelSection,
     TextsSection,
     PruningSection,
+    RecoverySection,
     TargetSection,
     ExportSection,
     EngineSection,
@@ -102,7 +104,8 @@ def sweep(
 
     check_inputs(Recipe.build(recipe, given, gates=gates, typed=True))
     from exporters.runners.onnxruntime_runner import share_thread_pool
-    from kprune_export.cli.console import ConsoleReporter, warn_once
+    from kprune_export.cli.console import warn_once
+    from kprune_export.cli.progress import ConsoleReporter
     from kprune_export.errors import RecipeError
     from kprune_export.experiments.sweep.launch import LocalTrials
     from kprune_export.experiments.sweep.ray_trials import RayTrials

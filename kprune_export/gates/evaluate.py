@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from kprune_export.bundle.headline import mean_speedup
 from kprune_export.bundle.variant_report import VariantReport
 from kprune_export.bundle.verdict import GateResult
 from kprune_export.errors import GateError
@@ -47,6 +48,17 @@ def evaluate_gates(
         _largest("max_size_mib", recipe.max_size_mib, reports),
     )
     return tuple(gate for gate in gates if gate is not None)
+
+
+def best_variant(
+    recipe: Recipe, reports: Sequence[VariantReport], target: TargetRecord | None = None, caveat: str = ""
+) -> VariantReport | None:
+    """Return the fastest of the variants that pass every gate by themselves; None where none does.
+
+    Arguments and exceptions are those of `evaluate_gates`.
+    """
+    passing = [x for x in reports if all(gate.passed for gate in evaluate_gates(recipe, [x], target, caveat))]
+    return max(passing, key=mean_speedup, default=None)
 
 
 def _limited(gate: GateResult | None, caveat: str) -> GateResult | None:

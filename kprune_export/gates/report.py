@@ -18,6 +18,7 @@ class GatesReport(Document):
         gates: each gate that the recipe sets, with its result.
         warnings: figures that are low by any standard, whatever the gates are.
         noise: which times cannot be relied on, in sentences.
+        best: the fastest variant that passes every gate by itself; None where none does.
 
     """
 
@@ -28,6 +29,7 @@ class GatesReport(Document):
     gates: tuple[GateResult, ...]
     warnings: tuple[FidelityWarning, ...]
     noise: tuple[str, ...]
+    best: str | None
 
     @property
     def reproducible_gates(self) -> tuple[GateResult, ...]:

@@ -95,8 +95,8 @@ def check_target(recipe: Recipe, source: EncoderCheckpoint, machine: MachineReco
         if not runs_here(variant.runtime):
             raise TargetError(
                 f"{variant} cannot be timed here, because {reason_it_does_not(variant.runtime)}: measure a table "
-                "on the machine that will serve it with kprune-export profile-target, "
-                "and give it with --latency-table and --table-carried."
+                "on the machine that will serve it with kprune-export profile-target, and give it with "
+                "--latency-table and --table-carried."
             )
     else:
         read_table(recipe, source, machine, threads)

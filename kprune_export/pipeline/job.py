@@ -68,6 +68,7 @@ class Job:
         threads: how many threads everything runs with.
         calibration_unknown: the share of the calibration texts' characters that the tokenizer does not know.
         held_out_unknown: the same of the held-out texts.
+        recovery: the texts that the pruned model may be trained on.
 
     """
 
@@ -86,6 +87,7 @@ class Job:
     dense_int8_problem: str | None = None
     calibration_unknown: float = 0.0
     held_out_unknown: float = 0.0
+    recovery: tuple[Example, ...] = ()
     bundle: Path | None = None
     _dense_is_untouched: bool = field(default=True, repr=False)
 
@@ -195,6 +197,11 @@ class Job:
         given = next(((name, getattr(self.recipe, name)) for name in settings if getattr(self.recipe, name)), None)
         return shipped_name(*given) if given else DEFAULT_TEXTS
 
+    @property
+    def recovery_source(self) -> str:
+        """What the bundle says of the texts that the pruned model is trained on."""
+        return self._texts_source("recover_texts", "calibration")
+
     @cached_property
     def placement(self) -> Placement:
         """Where pruning runs."""
@@ -297,6 +304,7 @@ def prepare_job(recipe: Recipe, *, prunes: bool, exports: bool, measures: bool) 
         texts.retrieval,
         texts.problem,
         *unknown,
+        recovery=texts.recovery,
     )
     if measures:
         job.evaluation()  # raises now what it would raise after pruning

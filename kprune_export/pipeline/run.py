@@ -25,11 +25,13 @@ from kprune_export.bundle.layout import (
     ONNX_FOLDER,
     PARITY,
     PLAN,
+    RECOVERY,
     TARGET,
     Files,
 )
 from kprune_export.bundle.manifest import Manifest, StageRecord, changed_files
 from kprune_export.bundle.provenance import commit_of
+from kprune_export.bundle.recovery_report import RecoveryReport
 from kprune_export.bundle.variant_report import (
     DenseVariantReport,
     Reports,
@@ -41,12 +43,14 @@ from kprune_export.bundle.verdict import verdict_of
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.bundle.workspace import FinishedStage, Workspace
 from kprune_export.errors import BundleError, TargetError, VerificationError
+from kprune_export.gates.advice import advice
 from kprune_export.gates.noise import noise_remarks
 from kprune_export.gates.report import GatesReport
 from kprune_export.latency_target.outcome import TargetOutcome, target_outcome
 from kprune_export.latency_target.target_record import TargetRecord
 from kprune_export.output_folder.inputs import OUTPUT, Place, check_apart
 from kprune_export.output_folder.ownership import check_output
+from kprune_export.pipeline.estimates import Expected, pace_of
 from kprune_export.pipeline.job import Job, prepare_job
 from kprune_export.pipeline.processor_change import processor_changes
 from kprune_export.pipeline.stages.bundle import BundleStage
@@ -76,6 +80,9 @@ class Reporter(Protocol):
     def skipped(self, number: int, total: int, title: str) -> None:
         """Note that a stage was reused: its earlier outputs are still valid."""
 
+    def planned(self, expected: Expected) -> None:
+        """Take note of the expected durations of the stages that will run; asking for them takes some seconds."""
+
 
 class SilentReporter:
     """Reports nothing."""
@@ -85,6 +92,9 @@ class SilentReporter:
         return nullcontext(lambda _: None)
 
     def skipped(self, number: int, total: int, title: str) -> None:
+        """Do nothing."""
+
+    def planned(self, expected: Expected) -> None:
         """Do nothing."""
 
 
@@ -111,6 +121,9 @@ class Outcome:
         shapes: the shapes that latency was asked for at.
         timing: how long each was to be timed.
         noise: which times cannot be relied on, in sentences.
+        best: the fastest variant that passes every gate by itself; None where none does, or nothing was measured.
+        advice: where a gate failed, which setting to change and in which direction, in sentences.
+        recovery: what training on the dense model's outputs did, where the run pruned.
         processor_changes: what changed with the processor's instruction sets where a bundle was validated.
 
     """
@@ -123,6 +136,9 @@ class Outcome:
     shapes: tuple[Shape, ...] = ()
     timing: TimingSettings = field(default_factory=TimingSettings)
     noise: tuple[str, ...] = ()
+    best: VariantReport | None = None
+    advice: tuple[str, ...] = ()
+    recovery: RecoveryReport | None = None
     dense_reports: tuple[DenseVariantReport, ...] = ()
     processor_changes: tuple[str, ...] = ()
 
@@ -276,6 +292,7 @@ def _execute(
     def path_of(output: str) -> Path:
         return workspace.path(finished[writers[output].name], output)
 
+    reporter.planned(lambda: _expected(job, [stage for stage in stages if stage.name in due]))
     shown = [stage for stage in stages if stage.name in due or not stage.transient]
     for number, stage in enumerate(shown, start=1):
         if stage.name not in due:
@@ -297,6 +314,11 @@ def _execute(
             finished[stage.name] = workspace.finish(ending)
         stage.check(path_of)
     return finished
+
+
+def _expected(job: Job, stages: Sequence[Stage]) -> dict[str, float]:
+    pace = pace_of(job)
+    return {stage.title: stage.expected_s(job, pace) for stage in stages}
 
 
 def _declared(stage: Stage, path_of: Files, output: str) -> Path:
@@ -350,4 +372,18 @@ def _outcome(command: str, job: Job, kept: Sequence[FinishedStage], files: Files
     table = LatencyTable.read(files(LATENCY_TABLE)) if LATENCY_TABLE in outputs else None
     noise = checked.noise if checked else noise_remarks(reports, target, table)
     dense = read_dense_reports(files) if job.measures else ()
-    return Outcome(job.recipe.output, manifest, plan, reports, met, job.shapes, job.recipe.timing, noise, dense)
+    best = next((report for report in reports if checked and str(report.variant) == checked.best), None)
+    return Outcome(
+        output=job.recipe.output,
+        manifest=manifest,
+        plan=plan,
+        reports=reports,
+        target=met,
+        shapes=job.shapes,
+        timing=job.recipe.timing,
+        noise=noise,
+        best=best,
+        advice=advice(manifest.gates, job.recipe),
+        recovery=RecoveryReport.read(files(RECOVERY)) if RECOVERY in outputs else None,
+        dense_reports=dense,
+    )

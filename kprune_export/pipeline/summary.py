@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from exporters.spec import Shape
 from exporters.timing.latency import ShapeLatency, TimingSettings
 from kprune_export.bundle.dense_summary import DenseSummary, dense_summaries
+from kprune_export.bundle.headline import Headline, headline_of, mean_speedup
 from kprune_export.bundle.variant_report import VariantReport
 from kprune_export.bundle.verdict import FidelityWarning, GateResult, Verdict
 from kprune_export.evaluation.fidelity import FidelityMeasure
@@ -92,6 +93,12 @@ class Summary(BaseModel):
     flops_reduction: float | None
     layers: tuple[LayerSummary, ...]
     variants: tuple[VariantSummary, ...]
+    headline: Headline | None = None
+    """The figures of the fastest variant that passes every gate; where none does, of the fastest that was timed."""
+    advice: tuple[str, ...] = ()
+    """Where a gate failed, which setting to change and in which direction, in sentences."""
+    recovery: str | None = None
+    """What training on the dense model's outputs did, in a sentence."""
     noise: tuple[str, ...] = ()
     """Which times cannot be relied on and why, in sentences."""
     dense: tuple[DenseSummary, ...] = ()
@@ -113,10 +120,19 @@ def summarise(outcome: Outcome) -> Summary:
         flops_reduction=plan.flops_reduction if plan else None,
         layers=tuple(LayerSummary(heads=len(x.heads), neurons=len(x.neurons)) for x in plan.layers) if plan else (),
         variants=tuple(_of_variant(report, outcome.shapes, outcome.timing) for report in outcome.reports),
+        headline=_headline(outcome),
+        advice=outcome.advice,
+        recovery=str(outcome.recovery) if outcome.recovery else None,
         noise=outcome.noise,
         processor_changes=outcome.processor_changes,
         dense=dense_summaries(outcome.reports, outcome.dense_reports),
     )
+
+
+def _headline(outcome: Outcome) -> Headline | None:
+    timed = [report for report in outcome.reports if report.latency]
+    shown = outcome.best or max(timed, key=mean_speedup, default=None)
+    return headline_of(shown) if shown else None
 
 
 def _of_variant(report: VariantReport, shapes: Sequence[Shape], timing: TimingSettings) -> VariantSummary:

@@ -22,6 +22,8 @@ from pruning.tasks import Task
 
 logger = logging.getLogger(__name__)
 
+RECOVERY_DOCSTRINGS = 4_000
+"""How many more of the embedded texts are read where a pruned model is trained on them."""
 EMBEDDED_TEXTS = "embedded: docstrings of the installed packages"
 
 
@@ -53,6 +55,7 @@ class RunTexts:
         left_out: how many texts were not calibrated on because they are among those held out.
         retrieval: which of the held-out texts are queries and documents; None where it is not known.
         problem: why there are no texts to calibrate on, where the run can do without.
+        recovery: the texts that a pruned model may be trained on, none of which is held out.
 
     """
 
@@ -61,6 +64,7 @@ class RunTexts:
     left_out: int = 0
     retrieval: RetrievalSet | None = None
     problem: str | None = None
+    recovery: tuple[Example, ...] = ()
 
 
 def read_sources(recipe: Recipe, *, calibrates: bool, optional: bool = False) -> Sources:
@@ -135,10 +139,7 @@ def choose_texts(
     held_out, retrieval = _evaluation(recipe, sources, task)
     if recipe.evaluation and (not calibrates or sources.problem):
         return RunTexts(held_out=held_out, retrieval=retrieval, problem=sources.problem)
-    if sources.calibration is None:
-        found: Sequence[Example] = docstring_examples(recipe.samples + recipe.held_out, recipe.seed)
-    else:
-        found = sources.calibration.examples
+    found = sources.calibration.examples if sources.calibration else _embedded(recipe)
     rest, kept_back = split_examples(found, len(found), 0 if recipe.evaluation else recipe.held_out, recipe.seed)
     if not recipe.evaluation:
         held_out = tuple(kept_back)
@@ -158,7 +159,29 @@ def choose_texts(
         if optional:
             return replace(chosen, problem=problem)
         raise CalibrationError(problem)
-    return replace(chosen, calibration=tuple(unseen[: recipe.samples]), left_out=left_out)
+    return replace(
+        chosen,
+        calibration=tuple(unseen[: recipe.samples]),
+        left_out=left_out,
+        recovery=tuple(_recovery(recipe, unseen, held_out, task)),
+    )
+
+
+def _embedded(recipe: Recipe) -> tuple[Example, ...]:
+    more = RECOVERY_DOCSTRINGS if recipe.recover == "on" and recipe.recover_texts is None else 0
+    return tuple(docstring_examples(recipe.samples + recipe.held_out + more, recipe.seed))
+
+
+def _recovery(recipe: Recipe, unseen: list[Example], held_out: Sequence[Example], task: Task) -> list[Example]:
+    if recipe.recover == "off":
+        return []
+    if recipe.recover_texts is None:
+        return unseen
+    read = read_source(recipe.recover_texts, Columns(recipe.text_column, recipe.pair_column)).examples
+    found, seen = leave_out(read, held_out, task)
+    if seen:
+        logger.warning("%d recovery texts are among those held out, and are not trained on.", seen)
+    return found
 
 
 def leave_out(examples: Sequence[Example], held_out: Sequence[Example], task: Task) -> tuple[list[Example], int]:

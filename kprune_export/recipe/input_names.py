@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-INPUTS = ("model", "calibration", "evaluation", "latency_table", "sensitivity", "timing_cache")
+INPUTS = ("model", "calibration", "evaluation", "recover_texts", "latency_table", "sensitivity", "timing_cache")
 """The settings that name what a run reads."""
 ELSEWHERE = "…/"
 """What stands for the folders above a name; nothing can be opened by such a path."""

@@ -34,7 +34,7 @@ class PruningSection(Section):
     method: Annotated[
         str,
         Setting(
-            "How units are chosen: kprune, or a baseline to compare with (kprune-export compare --help lists them).",
+            "How units are chosen: kprune; or, to compare with, kprune-paper, kwon2022, kcm2023, magnitude, random.",
             _PRUNING,
             values=_methods,
         ),

@@ -19,6 +19,7 @@ from kprune_export.recipe.input_names import shipped_settings
 from kprune_export.recipe.measurement import MeasurementSection
 from kprune_export.recipe.model import ModelSection
 from kprune_export.recipe.pruning import PruningSection
+from kprune_export.recipe.recovery import RecoverySection
 from kprune_export.recipe.serving import ServingSection
 from kprune_export.recipe.settings import Section, Use, setting_of
 from kprune_export.recipe.target import TargetSection
@@ -33,6 +34,7 @@ SECTIONS: tuple[type[Section], ...] = (
     ModelSection,
     TextsSection,
     PruningSection,
+    RecoverySection,
     TargetSection,
     ExportSection,
     EngineSection,
@@ -50,6 +52,7 @@ class Recipe(
     EngineSection,
     ExportSection,
     TargetSection,
+    RecoverySection,
     PruningSection,
     TextsSection,
     ModelSection,
@@ -108,6 +111,7 @@ class Recipe(
             ("model", self.model),
             ("calibration texts", self.calibration),
             ("evaluation texts", self.evaluation),
+            ("recovery texts", self.recover_texts),
             ("latency table", self.latency_table),
             ("sensitivity curves", self.sensitivity),
             ("timing cache", self.timing_cache),

@@ -11,6 +11,8 @@ from kprune_export.errors import RecipeError
 
 LARGEST_BYTES = 2**16
 """Of a file of settings, which is read whole."""
+_MANY = 20
+"""So many keys are not listed in a message."""
 DEEPEST = 8
 """How deeply values may be nested; settings are lists at most."""
 
@@ -31,7 +33,10 @@ def read_settings(file: Path, kind: str, known: Sequence[str]) -> dict[str, Any]
     if unknown := sorted(set(values) - set(known)):
         found = ", ".join(with_suggestion(key, known) for key in unknown)
         word = "the unknown key" if len(unknown) == 1 else "unknown keys,"
-        raise RecipeError(f"The {kind} {file} has {word} {found}: known are {', '.join(known)}.")
+        where = (
+            f"known are {', '.join(known)}" if len(known) < _MANY else "kprune-export prune-and-build --help has all"
+        )
+        raise RecipeError(f"The {kind} {file} has {word} {found}: {where}.")
     return values
 
 

@@ -86,6 +86,8 @@ class PruningMethod(ABC):
     """One line on what it does and where it is from."""
     defaults: ClassVar[Mapping[str, float | None]]
     """Its hyperparameters and their values where none is given; None for one that it chooses itself."""
+    dense_passes: ClassVar[float] = 1.0
+    """How long it takes, roughly, in forward passes of the dense model over the calibration texts."""
 
     def budget(self, shape: EncoderShape, settings: PruningSettings) -> int:
         """Return the FLOPs that may be kept of a dense encoder.

@@ -49,6 +49,8 @@ class Task(ABC):
     """What `divergence` measures, as the label of a plot's axis."""
     masks_tokens: ClassVar[bool] = False
     """Whether the model reads texts with some of their tokens masked."""
+    recovery_rate: ClassVar[float] = 2e-4
+    """The learning rate of a recovery, at its highest."""
     counts_special_tokens: ClassVar[bool] = True
     """Whether outputs at [CLS], [SEP] and their like are outputs that somebody reads."""
 

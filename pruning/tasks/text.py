@@ -109,6 +109,7 @@ class SentenceEmbedding(Task):
 
     name = "sentence embedding"
     divergence_name = "squared distance from the dense model's embeddings"
+    recovery_rate = 5e-4
     width: int = 0
 
     @property

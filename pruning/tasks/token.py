@@ -57,6 +57,7 @@ class TokenFeatures(Task):
 
     name = "token features"
     divergence_name = "squared distance from the dense model's vectors, summed over a text"
+    recovery_rate = 5e-4
     width: int = 0
 
     @property

@@ -23,6 +23,7 @@ from kprune_export.experiments.sweep.sweep_record import SweepRecord, Trial, rea
 from kprune_export.experiments.sweep.table import markdown
 from kprune_export.output_folder.inputs import OUTPUT, check_apart
 from kprune_export.pipeline.distributed import launched_processes
+from kprune_export.pipeline.estimates import Expected
 from kprune_export.pipeline.job import Job, check_variants, prepare_job
 from kprune_export.pipeline.run import Reporter, SilentReporter, measure_for_target
 from kprune_export.pipeline.stages.target import LatencyTableStage, SensitivityStage
@@ -53,6 +54,9 @@ class _Part:
     def skipped(self, _number: int, _total: int, title: str) -> None:
         """Say that it still holds."""
         self.whole.skipped(self.number, self.total, f"{title}{self.about}")
+
+    def planned(self, _expected: Expected) -> None:
+        """Do nothing: what the sweep's trials take is not known."""
 
 
 def sweep(request: SweepRequest, trials: Trials, reporter: Reporter | None = None) -> SweepRecord:

@@ -46,6 +46,9 @@ class _Events(logging.Handler):
         """Send the trial's progress."""
         self.send(Event(share=number / total))
 
+    def planned(self, _expected: object) -> None:
+        """Do nothing."""
+
 
 def make(order: Order, events: _Events) -> TrialEnd:
     """Make a trial's bundle; whatever goes wrong is returned."""

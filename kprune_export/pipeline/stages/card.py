@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from kprune_export.bundle.layout import CHECKPOINT, ENGINES, FIDELITY, GATES, ONNX_FOLDER, PARITY, PLAN, Files
+from kprune_export.bundle.layout import CHECKPOINT, ENGINES, FIDELITY, GATES, ONNX_FOLDER, PARITY, PLAN, RECOVERY, Files
 from kprune_export.bundle.model_card import CardFigures, card_facts, model_card
+from kprune_export.bundle.recovery_report import RecoveryReport
 from kprune_export.bundle.variant_report import Reports, read_variant_reports
 from kprune_export.evaluation.fidelity import FidelityReport
 from kprune_export.gates.report import GatesReport
@@ -19,7 +20,7 @@ class CardStage(Stage):
     name = "card"
     title = "Writing the model card"
     outputs = (f"{CHECKPOINT}/{CARD_FILE}",)
-    reads = (PLAN, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, GATES)
+    reads = (PLAN, RECOVERY, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, GATES)
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return what is known of the dense model."""
@@ -29,7 +30,8 @@ class CardStage(Stage):
         """Write it, with what was measured where the run measures."""
         plan = PruningPlan.read(context.files(PLAN))
         figures = _figures(job, context.files) if job.measures else None
-        card = model_card(card_facts(job.model, job.source), job.source, plan, figures)
+        recovery = RecoveryReport.read(context.files(RECOVERY))
+        card = model_card(card_facts(job.model, job.source), job.source, plan, figures, recovery)
         path = context.folder / self.outputs[0]
         path.parent.mkdir()
         path.write_text(card, encoding="utf-8")

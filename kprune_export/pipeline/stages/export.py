@@ -14,6 +14,7 @@ from exporters.variant import Precision, Variant
 from kprune_export.bundle.layout import CHECKPOINT, ENGINES, GRAPHS, ONNX_FOLDER, Files
 from kprune_export.bundle.variant_report import Reports
 from kprune_export.model_export import feeds_of, model_spec
+from kprune_export.pipeline.estimates import Pace
 from kprune_export.pipeline.job import Job
 from kprune_export.pipeline.stages.stage import Stage, StageContext
 from pruning.checkpoint.load import EncoderCheckpoint, load_checkpoint
@@ -112,6 +113,10 @@ class ExportStage(Stage):
         """Return the source, the opset, and the variants."""
         return _export_settings(job, job.variants)
 
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return the time of some graphs, those in int8 with passes over calibration texts."""
+        return export_s(len(job.variants), job, pace)
+
     def execute(self, job: Job, context: StageContext) -> None:
         """Export and check the graphs."""
         checkpoint = exported_checkpoint(job, context.files)
@@ -122,6 +127,13 @@ class ExportSourceStage(ExportStage):
     """Export the source as it is, without pruning."""
 
     reads = ()
+
+
+def export_s(variants: int, job: Job, pace: Pace) -> float:
+    """Return how long variants take to export, roughly, in seconds."""
+    return variants * (
+        4.0 + 0.5 * job.source.open().shape.layers + (pace.calibration_pass_s * 0.3 if job.recipe.quantizes else 0)
+    )
 
 
 class DenseBaselineStage(Stage):
@@ -135,6 +147,10 @@ class DenseBaselineStage(Stage):
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the source, the opset, and the variants."""
         return _export_settings(job, (*job.dense_variants, *job.optional_dense))
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return the time of some graphs, those in int8 with passes over calibration texts."""
+        return export_s(len(job.dense_variants) + len(job.optional_dense), job, pace)
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Export and check the graphs; whether they are right is for the parity stage to say."""

@@ -15,7 +15,7 @@ from kprune_export.bundle.layout import (
 )
 from kprune_export.bundle.variant_report import read_variant_reports
 from kprune_export.bundle.verdict import verdict_of
-from kprune_export.gates.evaluate import evaluate_gates
+from kprune_export.gates.evaluate import best_variant, evaluate_gates
 from kprune_export.gates.fidelity_limits import fidelity_warnings
 from kprune_export.gates.noise import noise_remarks
 from kprune_export.gates.report import GatesReport
@@ -45,12 +45,15 @@ class GatesStage(Stage):
         reports = read_variant_reports(job.variants, files, measures=True)
         target = TargetRecord.read(files(TARGET)) if job.recipe.targeted else None
         table = LatencyTable.read(files(LATENCY_TABLE)) if job.recipe.targeted and job.prunes else None
-        gates = evaluate_gates(job.recipe, reports, target if _checks_target(job) else None, job.held_out_record.caveat)
+        asked = (target if _checks_target(job) else None, job.held_out_record.caveat)
+        gates = evaluate_gates(job.recipe, reports, *asked)
+        best = best_variant(job.recipe, reports, *asked)
         GatesReport(
             verdict=verdict_of(gates),
             gates=gates,
             warnings=fidelity_warnings(reports),
             noise=noise_remarks(reports, target, table),
+            best=str(best.variant) if best else None,
         ).write(context.folder / GATES)
         context.progress(1.0)
 

@@ -24,6 +24,7 @@ from kprune_export.bundle.variant_report import Reports
 from kprune_export.evaluation.base import Evaluation, Outputs
 from kprune_export.evaluation.fidelity import FidelityReport
 from kprune_export.model_export import model_spec
+from kprune_export.pipeline.estimates import Pace
 from kprune_export.pipeline.job import Job
 from kprune_export.pipeline.stages.export import (
     DENSE_ENGINES,
@@ -54,6 +55,10 @@ class FidelityStage(Stage):
         seed = {"seed": job.recipe.seed} if job.source.task.masks_tokens else {}
         processor = {"instruction_sets": job.machine.instruction_sets}
         return {"texts": job.held_out_record.sha256, **job.compared_by, **_dense_settings(job), **processor, **seed}
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return a pass over the held-out texts for the dense model and each variant."""
+        return 2.0 + (1 + len(job.variants) + len(job.dense_int8)) * pace.held_out_pass_s
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Compare with the dense model in fp32, and with that in the variant's own precision."""
@@ -106,6 +111,12 @@ class LatencyStage(Stage):
             **_dense_settings(job),
             "machine": job.machine.model_dump(exclude={"load_1min"}),
         }
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return the time that each pair of models is timed for, at each shape, with the check of the machine."""
+        pairs = sum(len(_baselines(x, x.runtime)) for x in job.variants) + len(job.dense_int8)
+        calls = sum(shape.batch * shape.sequence for shape in job.shapes) * pace.token_s
+        return pairs * (2.0 + len(job.shapes) * 2.5 * job.recipe.timing_seconds + 10 * calls)
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Time each variant against dense fp32 in the same runtime, and against dense in its own precision."""

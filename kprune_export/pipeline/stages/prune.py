@@ -3,23 +3,26 @@
 from pathlib import Path
 from typing import Any
 
-from kprune_export.bundle.layout import CHECKPOINT, PLAN
+from kprune_export.bundle.layout import CHECKPOINT, PLAN, RECOVERY
 from kprune_export.pipeline.distributed import PruningTask, helped
+from kprune_export.pipeline.estimates import Pace
 from kprune_export.pipeline.job import Job
+from kprune_export.pipeline.recovery import pruning_progress, recovered, recovery_key, recovery_s
 from kprune_export.pipeline.stages.stage import ShareDone, Stage, StageContext
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.save import save_pruned
+from pruning.methods import method_for
 from pruning.plan import PruningPlan
 from pruning.prune import prune_checkpoint
 from pruning.settings import PruningSettings
 
 
 class PruneStage(Stage):
-    """K-prune: writes plan.json and checkpoint/."""
+    """Prune, and recover where there are texts enough: writes plan.json, checkpoint/ and recovery.json."""
 
     name = "prune"
     title = "Pruning"
-    outputs: tuple[str, ...] = (PLAN, CHECKPOINT)
+    outputs: tuple[str, ...] = (PLAN, CHECKPOINT, RECOVERY)
 
     def settings(self, job: Job) -> dict[str, Any]:
         """Return the source, the texts, and the method's settings."""
@@ -29,11 +32,17 @@ class PruneStage(Stage):
             "seed": job.recipe.seed,
             "method": job.recipe.pruning.model_dump(),
             "placement": repr(job.placement),
+            "recovery": recovery_key(job),
         }
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return the method's passes over the calibration texts, and the training's steps."""
+        return 2.0 + method_for(job.recipe.pruning).dense_passes * pace.calibration_pass_s + recovery_s(job, pace)
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Prune and save; finished sublayers stay in the scratch folder for a run that is killed."""
-        save(*pruned(job, job.recipe.pruning, context.scratch, context.progress), context.folder)
+        progress = pruning_progress(job, context.progress)
+        save(job, *pruned(job, job.recipe.pruning, context.scratch, progress), context)
 
 
 def pruned(
@@ -54,9 +63,12 @@ def pruned(
     return checkpoint, plan
 
 
-def save(checkpoint: EncoderCheckpoint, plan: PruningPlan, folder: Path) -> None:
-    """Write a pruned model's plan and its checkpoint."""
+def save(job: Job, checkpoint: EncoderCheckpoint, plan: PruningPlan, context: StageContext) -> None:
+    """Recover a pruned model where the job asks for it, and write its plan, its checkpoint and the report of that."""
+    report = recovered(job, checkpoint, context)
+    folder = context.folder
     (folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
+    report.write(folder / RECOVERY)
     save_pruned(checkpoint, plan, folder / CHECKPOINT)
 
 

@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from kprune_export.bundle.layout import ENGINES, FIDELITY, GATES, LATENCY, ONNX_FOLDER, PARITY, PLAN, REPORT, TARGET
+from kprune_export.bundle.layout import (
+    ENGINES,
+    FIDELITY,
+    GATES,
+    LATENCY,
+    ONNX_FOLDER,
+    PARITY,
+    PLAN,
+    RECOVERY,
+    REPORT,
+    TARGET,
+)
+from kprune_export.bundle.recovery_report import RecoveryReport
 from kprune_export.bundle.variant_report import read_dense_reports, read_variant_reports
 from kprune_export.gates.report import GatesReport
 from kprune_export.latency_target.outcome import target_outcome
@@ -19,7 +31,7 @@ class ReportStage(Stage):
     name = "report"
     title = "Writing the report"
     outputs = (REPORT,)
-    reads = (TARGET, PLAN, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, GATES)
+    reads = (TARGET, PLAN, RECOVERY, ONNX_FOLDER, ENGINES, PARITY, FIDELITY, LATENCY, GATES)
     reproducible = False
 
     def settings(self, job: Job) -> dict[str, Any]:
@@ -46,5 +58,7 @@ class ReportStage(Stage):
             dense_reports=read_dense_reports(context.files),
             target=target_outcome(target, reports[0].latency) if target else None,
             noise=checked.noise,
+            best=checked.best,
+            recovery=RecoveryReport.read(context.files(RECOVERY)),
         )
         (context.folder / REPORT).write_text(render_report(content), encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from exporters.parts import FinishedParts
 from kprune_export.bundle.layout import Files
+from kprune_export.pipeline.estimates import Pace
 from kprune_export.pipeline.job import Job
 
 ShareDone = Callable[[float], None]
@@ -60,6 +61,10 @@ class Stage(ABC):
     @abstractmethod
     def settings(self, job: Job) -> dict[str, Any]:
         """Return what decides the outputs, apart from the outputs that the stage reads, as JSON values."""
+
+    def expected_s(self, job: Job, pace: Pace) -> float:  # noqa: ARG002 - most stages take about as long for any model
+        """Return how long the stage takes, roughly, in seconds."""
+        return 1.0
 
     @abstractmethod
     def execute(self, job: Job, context: StageContext) -> None:

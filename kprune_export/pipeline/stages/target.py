@@ -9,7 +9,7 @@ from typing import Any
 from exporters.spec import Shape
 from exporters.timing.latency_table.table import LatencyTable, Widths, fingerprint
 from exporters.timing.noise import total
-from kprune_export.bundle.layout import CHECKPOINT, LATENCY_TABLE, PLAN, SENSITIVITY, TARGET
+from kprune_export.bundle.layout import CHECKPOINT, LATENCY_TABLE, PLAN, RECOVERY, SENSITIVITY, TARGET
 from kprune_export.errors import TargetError
 from kprune_export.gates.noise import table_remark
 from kprune_export.latency_target.profile import profile_target
@@ -25,12 +25,15 @@ from kprune_export.latency_target.target_record import SensitivityRecord
 from kprune_export.latency_target.timed_models import OnnxModels
 from kprune_export.latency_target.trial_timing import TimedShare, trial_timings
 from kprune_export.pipeline.distributed import helped
+from kprune_export.pipeline.estimates import Pace
 from kprune_export.pipeline.job import Job
+from kprune_export.pipeline.recovery import pruning_progress, recovery_s
 from kprune_export.pipeline.stages.export import range_feeds
 from kprune_export.pipeline.stages.prune import PruneStage, pruned, pruning_task, save
 from kprune_export.pipeline.stages.stage import Stage, StageContext
 from pruning.checkpoint.load import EncoderCheckpoint
 from pruning.checkpoint.source import file_sha256
+from pruning.methods import method_for
 from pruning.plan import PruningPlan
 from pruning.prune import sensitivity_of
 
@@ -60,6 +63,11 @@ class LatencyTableStage(Stage):
             "align": alignment(job),
             "machine": fingerprint(job.machine, job.threads, job.variants[0].runtime.value),
         }
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return the time of some thirty models, exported and timed at each shape."""
+        calls = sum(shape.batch * shape.sequence for shape in job.shapes) * pace.token_s
+        return 10.0 + 30 * (1.0 + len(job.shapes) + 10 * calls)
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Measure."""
@@ -99,6 +107,10 @@ class SensitivityStage(Stage):
             "seed": job.recipe.seed,
             "placement": repr(job.placement),
         }
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return half of a pruning's passes."""
+        return 2.0 + method_for(job.recipe.pruning).dense_passes / 2 * pace.calibration_pass_s
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Measure; finished curves stay in the scratch folder for a run that is killed.
@@ -142,7 +154,7 @@ class TargetedPruneStage(PruneStage):
     """Search for the widths, time trials of them, and prune to them: writes target.json, plan.json and checkpoint/."""
 
     title = "Searching for widths and pruning"
-    outputs = (PLAN, CHECKPOINT, TARGET)
+    outputs = (PLAN, CHECKPOINT, RECOVERY, TARGET)
     reads = (LATENCY_TABLE, SENSITIVITY)
     reproducible = False
     timed = True
@@ -155,6 +167,10 @@ class TargetedPruneStage(PruneStage):
             "carried": job.recipe.table_carried,
             "timing_seconds": job.recipe.timing_seconds,
         }
+
+    def expected_s(self, job: Job, pace: Pace) -> float:
+        """Return half of a pruning's passes, twice, and some trials."""
+        return 20.0 + method_for(job.recipe.pruning).dense_passes * pace.calibration_pass_s + recovery_s(job, pace)
 
     def execute(self, job: Job, context: StageContext) -> None:
         """Search; where this is the machine to be fast on, time what is found, before it is pruned and after.
@@ -174,7 +190,8 @@ class TargetedPruneStage(PruneStage):
         def prune_to(widths: Widths) -> tuple[EncoderCheckpoint, PruningPlan]:
             made.clear()  # one model is in memory at a time
             settings = job.recipe.pruning.model_copy(update={"widths": widths})
-            made[widths] = pruned(job, settings, context.scratch, context.progress)
+            progress = pruning_progress(job, context.progress)
+            made[widths] = pruned(job, settings, context.scratch, progress)
             return made[widths]
 
         def timed_once(what: str, widths: Widths, measure: Callable[[], TimedShare]) -> float:
@@ -199,7 +216,7 @@ class TargetedPruneStage(PruneStage):
                 record = search.meet(time_trial, finish, variant)
         record = record.model_copy(update={"disturbance": total(x.disturbance for x in timings)})
         taken = record.taken.widths
-        save(*(made[taken] if taken in made else prune_to(taken)), context.folder)
+        save(job, *(made[taken] if taken in made else prune_to(taken)), context)
         record.write(context.folder / TARGET)
 
 

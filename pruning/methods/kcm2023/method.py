@@ -34,6 +34,7 @@ class KernelisedConvexMasking(PruningMethod):
 
     name = "kcm2023"
     summary = "gradient-free scores of FFN neurons, mask tuning; heads stay (Nova et al., ICML 2023)"
+    dense_passes = 4.0
     defaults: ClassVar[Mapping[str, float | None]] = {}
 
     def budget(self, shape: EncoderShape, settings: PruningSettings) -> int:

@@ -37,6 +37,7 @@ class KPrune(PruningMethod):
 
     name = "kprune"
     summary = "measured sensitivity, allocation by dynamic programming, elimination with re-solving (default)"
+    dense_passes = 11.0
     defaults: ClassVar[Mapping[str, float | None]] = {"ridge": None}
 
     def budget(self, shape: EncoderShape, settings: PruningSettings) -> int:

@@ -35,6 +35,7 @@ class PublishedKPrune(PruningMethod):
 
     name = "kprune-paper"
     summary = "K-prune as published (Park, Choi and Kang, ICLR 2024)"
+    dense_passes = 20.0
     defaults: ClassVar[Mapping[str, float | None]] = {
         "temperature": 2.0,
         "balance": 2.5e-4 * PUBLISHED_BATCH_SIZE**2,

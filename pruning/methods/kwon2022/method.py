@@ -29,6 +29,7 @@ class FisherMasks(PruningMethod):
 
     name = "kwon2022"
     summary = "Fisher mask search, rearrangement and mask tuning (Kwon et al., NeurIPS 2022)"
+    dense_passes = 6.0
     defaults: ClassVar[Mapping[str, float | None]] = {}
 
     def prune(self, run: PruningRun) -> tuple[LayerPlan, ...]:

@@ -195,7 +195,7 @@ def test_both_ways_to_deploy_are_measured_gated_and_shown(searched: Outcome) -> 
     assert "<h2>Can the index stay?</h2>" in page
     for name in ("top_10_overlap", "ndcg_at_10", "mrr_at_10", "recall_at_10"):
         again, kept = report.figure(name), report.figure(f"index_{name}")
-        row = page[page.index(f'>{name.replace("_", " ")}</td><td data-label="dense"') :].split("</tr>")[0]
+        row = page[page.index(f'>{name.replace("_", " ")}</td><td class="number"') :].split("</tr>")[0]
         assert f"{again:.4f}" in row
         assert f"{kept:.4f}" in row
     card = (searched.output / "checkpoint" / "README.md").read_text().replace("\\", "")

@@ -66,7 +66,7 @@ class Area:
 
     def loading(self, checkpoint: Path) -> tuple[object, ...]:
         """Return a command that loads a checkpoint, and then finds no texts."""
-        return "prune", checkpoint, "-o", self.output, "--calibration", "nowhere.txt"
+        return "prune", checkpoint, "-o", self.output, "--calibration", "one.txt"
 
     def snapshot(self) -> dict[str, str]:
         """Return what lies in the area, outside the output folder."""
@@ -107,6 +107,7 @@ def area(built: Outcome, classifier: Path, tmp_path_factory: pytest.TempPathFact
     canary.mkdir()
     (canary / "precious.txt").write_text("precious")
     (root / "here").mkdir()
+    (root / "here" / "one.txt").write_text("one text, which is too few to calibrate on", encoding="utf-8")
     bundle = Path(shutil.copytree(built.output, root / "bundle"))
     dense = Path(shutil.copytree(classifier, root / "dense"))
     found = Area(root, bundle, dense, run_cli)
@@ -171,7 +172,7 @@ def test_a_manifest(area: Area, data: st.DataObject) -> None:
         area.run("manifest.json, verify", "verify", area.bundle)
         area.run("manifest.json, inspect", "inspect", area.bundle)
         area.run("manifest.json, diff", "diff", area.bundle, area.bundle)
-        area.run("manifest.json, validate", "validate", area.bundle, "--calibration", "nowhere.txt", "-o", area.output)
+        area.run("manifest.json, validate", "validate", area.bundle, "--calibration", "one.txt", "-o", area.output)
         area.run("manifest.json, triton", "triton", area.bundle, "--backend", "python", "-o", area.output)
 
 
@@ -206,7 +207,7 @@ RECIPE = {
 @given(data=st.data())
 def test_a_recipe(area: Area, data: st.DataObject) -> None:
     file = area.root / "here" / "recipe.yaml"
-    values = {**RECIPE, "model": str(area.dense), "calibration": "nowhere.txt", "evaluation": "nowhere.txt"}
+    values = {**RECIPE, "model": str(area.dense), "calibration": "one.txt", "evaluation": "one.txt"}
     file.write_bytes(data.draw(mutations.changed_yaml(yaml.safe_dump(values).encode(), area.outside)))
     area.run("recipe", "prune-and-build", "--recipe", file, "-o", area.output, verdicts=VERDICTS)
 
@@ -217,7 +218,7 @@ def test_gates(area: Area, data: st.DataObject) -> None:
     file = area.root / "here" / "gates.yaml"
     values = {"min_speedup": 1.5, "min_agreement": 0.9, "min_metric": 0.8, "max_size_mib": 80}
     file.write_bytes(data.draw(mutations.changed_yaml(yaml.safe_dump(values).encode(), area.outside)))
-    with_texts = ("--calibration", "nowhere.txt", "-o", area.output)
+    with_texts = ("--calibration", "one.txt", "-o", area.output)
     area.run("gates", "prune-and-build", area.dense, "--gates", file, *with_texts)
 
 

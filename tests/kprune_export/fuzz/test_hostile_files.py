@@ -149,7 +149,8 @@ def test_a_damaged_checkpoint(
     values = json.loads((folder / name).read_text())
     whole = content if content.startswith("[") else json.dumps({**values, **json.loads(content)})
     (folder / name).write_text(whole)
-    assert cli("prune", folder, "-o", tmp_path / "out", "--calibration", "nowhere.txt") == 2
+    (tmp_path / "texts.txt").write_text("one", encoding="utf-8")
+    assert cli("prune", folder, "-o", tmp_path / "out", "--calibration", tmp_path / "texts.txt") == 2
     err = capsys.readouterr().err
     assert problem in err
     assert len(err.splitlines()) == 1
@@ -179,7 +180,8 @@ def test_a_damaged_pooling(
 ) -> None:
     folder = Path(shutil.copytree(embedder, tmp_path / "model"))
     (folder / "1_Pooling" / "config.json").write_text(declared)
-    assert cli("prune", folder, "-o", tmp_path / "out", "--calibration", "nowhere.txt") == 2
+    (tmp_path / "texts.txt").write_text("one", encoding="utf-8")
+    assert cli("prune", folder, "-o", tmp_path / "out", "--calibration", tmp_path / "texts.txt") == 2
     assert "config.json" in capsys.readouterr().err
 
 
@@ -269,7 +271,8 @@ def test_a_module_with_an_endless_name(
     modules = json.loads((folder / "modules.json").read_text())
     modules[0]["path"] = "x" * 5000
     (folder / "modules.json").write_text(json.dumps(modules))
-    assert cli("prune", folder, "-o", tmp_path / "out", "--calibration", "nowhere.txt") == 2
+    (tmp_path / "texts.txt").write_text("one", encoding="utf-8")
+    assert cli("prune", folder, "-o", tmp_path / "out", "--calibration", tmp_path / "texts.txt") == 2
     assert "names a path that cannot be read: File name too long" in capsys.readouterr().err
 
 

@@ -118,7 +118,7 @@ def test_a_damaged_or_foreign_manifest_owns_nothing(tmp_path: Path) -> None:
     output = tmp_path / "out"
     publish(output)
     values = json.loads((output / MANIFEST).read_text())
-    for changed in ("{}", json.dumps({**values, "version": 2}), json.dumps({**values, "files": 1}), "\xff"):
+    for changed in ("{}", json.dumps({**values, "version": 3}), json.dumps({**values, "files": 1}), "\xff"):
         (output / MANIFEST).write_text(changed)
         before = tree(output)
         with pytest.raises(OutputFolderError, match="'checkpoint', 'manifest.json' and 'plan.json', which are not"):

@@ -62,8 +62,8 @@ def test_it_is_measured_as_a_variant_is(
     accuracy = next(line for line in out.splitlines() if "accuracy" in line)
     assert [f"{x:.4f}" in accuracy for x in (fp32.metrics[0].value, int8.metrics[0].value)] == [True, True]
     report = (built.output / "report.html").read_text()
-    assert f'<td data-label="Variant">dense {INT8}</td>' in report
-    assert f"{int8.latency[0].p50_ms:.2f} ms ({int8.latency[0].speedup:.2f}×) at 1x8" in report
+    assert f"<td>dense {INT8}</td>" in report
+    assert f"{int8.latency[0].p50_ms:.2f}<br>{int8.latency[0].speedup:.2f}×" in report
     assert f"| dense {INT8.replace('-', '-')} | {int8.fidelity[0].value:.4f} |" in (
         built.output / "checkpoint" / "README.md"
     ).read_text().replace("\\", "")

@@ -12,6 +12,7 @@ from exporters.errors import ParityError
 from kprune_export.bundle.inputs import repeatable_settings
 from kprune_export.bundle.verify import verify_bundle
 from kprune_export.errors import BundleError, VerificationError
+from kprune_export.pipeline.job import prepare_job
 from kprune_export.pipeline.run import Outcome, export, prune, prune_and_build, validate
 from kprune_export.pipeline.stages.prune import PruneStage
 from kprune_export.recipe.recipe import Recipe
@@ -38,6 +39,9 @@ class Recorder:
     def skipped(self, number: int, total: int, title: str) -> None:
         self.reused.append(title)
 
+    def planned(self, expected: Any) -> None:
+        self.expected = expected
+
 
 def test_a_bundle_holds_what_it_promises(built: Outcome) -> None:
     output = built.output
@@ -47,6 +51,7 @@ def test_a_bundle_holds_what_it_promises(built: Outcome) -> None:
     assert tops == sorted(
         [
             "plan.json",
+            "recovery.json",
             "checkpoint",
             "onnx",
             "parity.json",
@@ -69,7 +74,7 @@ def test_a_bundle_holds_what_it_promises(built: Outcome) -> None:
     assert metadata["version.torch"] == torch.__version__
     for name in ("parity", "fidelity", "latency", "manifest"):
         loaded = json.loads((output / f"{name}.json").read_text())
-        assert loaded["version"] == (1 if name == "manifest" else 2)
+        assert loaded["version"] == 2
 
 
 def test_figures_are_sane(built: Outcome) -> None:
@@ -157,7 +162,12 @@ def test_prune_then_export_then_inspect(
     classifier: Path, texts_file: Path, make_recipe: MakeRecipe, tmp_path: Path, built: Outcome
 ) -> None:
     pruned = prune(make_recipe(classifier, tmp_path / "pruned", texts_file))
-    assert sorted(x.name for x in (tmp_path / "pruned").iterdir()) == ["checkpoint", "manifest.json", "plan.json"]
+    assert sorted(x.name for x in (tmp_path / "pruned").iterdir()) == [
+        "checkpoint",
+        "manifest.json",
+        "plan.json",
+        "recovery.json",
+    ]
     assert pruned.plan == built.plan
     recipe = Recipe.build(
         None, {"model": str(tmp_path / "pruned" / "checkpoint"), "output": tmp_path / "out", "threads": 2}
@@ -275,3 +285,45 @@ def test_a_stage_reads_only_what_it_declares(
     monkeypatch.setattr("kprune_export.pipeline.stages.card.CardStage.reads", ())
     with pytest.raises(LookupError, match=r"The stage card reads plan\.json without declaring it"):
         prune(make_recipe(classifier, tmp_path / "out", texts_file))
+
+
+def test_a_recovered_model_is_what_ships(
+    classifier: Path,
+    texts_file: Path,
+    make_sentences: Callable[..., list[str]],
+    make_recipe: MakeRecipe,
+    tmp_path: Path,
+) -> None:
+    """The plan is the same, the weights are better, and report and card say what was done."""
+    plain = prune_and_build(make_recipe(classifier, tmp_path / "plain", texts_file, recover="off"))
+    settings = {"recover": "on", "recover_tokens": 8000}
+    found = prune_and_build(make_recipe(classifier, tmp_path / "out", texts_file, **settings))
+    assert found.plan == plain.plan
+    assert found.recovery is not None
+    assert plain.recovery is not None
+    assert str(plain.recovery) == "Not recovered: --recover is off."
+    record = found.recovery.recovery
+    assert record.before is not None
+    assert record.after is not None
+    assert record.after < record.before
+    recipe = make_recipe(classifier, tmp_path / "x", texts_file, **settings)
+    job = prepare_job(recipe, prunes=True, exports=True, measures=True)
+    assert not {x.text for x in job.held_out} & {x.text for x in job.recovery}
+    assert str(found.recovery) in (found.output / "report.html").read_text()
+    card = (found.output / "checkpoint" / "README.md").read_text()
+    assert "trained on the dense model's outputs" in card
+    assert str(found.recovery) in card
+    mine, other = (x.reports[0].fidelity for x in (found, plain))
+    assert mine is not None
+    assert other is not None
+    divergence = [next(x.value for x in report.measures if not x.higher_is_better) for report in (mine, other)]
+    assert divergence[0] < divergence[1]
+    again = prune_and_build(make_recipe(classifier, tmp_path / "again", texts_file, **settings))
+    assert again.manifest.reproducible_hashes() == found.manifest.reproducible_hashes()
+    other_texts = tmp_path / "other.txt"
+    other_texts.write_text("\n".join(make_sentences(80, seed=5)), encoding="utf-8")
+    recipe = make_recipe(classifier, tmp_path / "out", texts_file, **settings, recover_texts=str(other_texts))
+    changed = prune_and_build(recipe)
+    assert changed.recovery is not None
+    assert changed.recovery.source == "…/other.txt"
+    assert changed.manifest.recipe["recover_texts"] == "…/other.txt"

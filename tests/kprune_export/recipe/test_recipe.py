@@ -36,11 +36,11 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("model: a\nxyz: 0.5\n", "has the unknown key 'xyz': known are model, output, pooling"),
-        ("flops: 0.5\n", r"the unknown key 'flops' \(did you mean 'flops_reduction'\?\): known are"),
+        ("model: a\nxyz: 0.5\n", "has the unknown key 'xyz': kprune-export prune-and-build --help has all"),
+        ("flops: 0.5\n", r"the unknown key 'flops' \(did you mean 'flops_reduction'\?\): kprune-export"),
         (
             "sample: 3\nheld-out: 2\nmodel: a\n",
-            r"has unknown keys, 'held-out' \(did you mean 'held_out'\?\), 'sample' \(did you mean 'samples'\?\): known",
+            r"keys, 'held-out' \(did you mean 'held_out'\?\), 'sample' \(did you mean 'samples'\?\): kprune-export",
         ),
         ("- a\n", "is not a mapping of settings to values"),
         ("1: a\n", "is not a mapping of settings to values"),
